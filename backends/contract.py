@@ -1,0 +1,118 @@
+"""What a backend is: a namespace of array functions, a way in and out of its arrays, and the routes that run kernels.
+
+An implementer writes one module of array functions and one object that satisfies :class:`Backend`, and announces the
+object under the entry-point group ``hessiod.backends``::
+
+    [project.entry-points."hessiod.backends"]
+    mine = "my_package.hessiod_backend:BACKEND"
+
+``hessiod backends`` then lists it, and ``hessiod conformance --backend mine`` says whether it is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from hessiod.backends.gpt.trainer import Trainer
+from hessiod.core.errors import InvalidArgument
+
+NAMESPACE: Mapping[str, str] = {
+    "int64": "the dtype",
+    "float32": "the dtype",
+    "float64": "the dtype",
+    "abs": "abs(x)",
+    "sqrt": "sqrt(x), correctly rounded",
+    "exp": "exp(x)",
+    "log": "log(x), natural",
+    "cos": "cos(x)",
+    "sin": "sin(x)",
+    "clip": "clip(x, low, high) with Python floats for the bounds; NaN stays NaN",
+    "minimum": "minimum(x, y), y an array or a scalar; NaN wins",
+    "maximum": "maximum(x, y), y an array or a scalar; NaN wins",
+    "sum": "sum(x) over all entries, a 0-d array; 0 for an empty x",
+    "sum_last": "sum_last(x): over the last axis, which stays with length 1",
+    "amax": "amax(x): the maximum over the last axis, which stays with length 1",
+    "cumsum": "cumsum(x) along the last axis",
+    "arange": "arange(n, like): 0 to n-1 in int64, on the device of `like`",
+    "stack": "stack(arrays) along a new last axis",
+    "reshape": "reshape(x, shape)",
+    "astype": "astype(x, dtype): dtype one of the three above or some array's .dtype; bool becomes 0 and 1",
+    "bitwise_and": "bitwise_and(x, y) of int64, y an array or an int below 2^32",
+    "bitwise_xor": "bitwise_xor(x, y) of int64, y an array or an int below 2^32",
+    "shift_left": "shift_left(x, n) of int64",
+    "shift_right": "shift_right(x, n) of non-negative int64, n an int or an array that broadcasts",
+}
+"""The names core/ calls on ``xp``. Arrays also need + - * / and comparisons with arrays and scalars, unary minus,
+``.shape``, ``.dtype`` and basic slicing. No function changes its arguments."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way in which a backend executes a kernel: eagerly, traced, compiled.
+
+    ``run(function, arrays, scalars)`` calls ``function(xp, *arrays, **scalars)``, with native arrays and the scalars
+    rounded once to the arrays' dtype, and returns a tuple of native arrays. ``contracts`` says that the route may fuse
+    a multiplication and an addition into one rounding, so that its results may differ from the others' by an ULP per
+    operation.
+    """
+
+    name: str
+    run: Callable[[Callable[..., Any], Sequence[Any], Mapping[str, float]], tuple[Any, ...]]
+    contracts: bool = False
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A framework on a device, as the rules and the conformance suite see it."""
+
+    name: str
+    """The name users give on the command line; the same as the entry point's."""
+
+    namespace: ModuleType
+    """The module that is passed to core/ as ``xp``; it has every name of :data:`NAMESPACE`."""
+
+    routes: tuple[Route, ...]
+    """Every way in which users' kernels run, the plainest first."""
+
+    dtypes: tuple[str, ...]
+    """Parameter dtypes that kernels run in, such as "float32"."""
+
+    optimizers: Mapping[str, Callable[..., Any]]
+    """The backend's optimizer classes by command-line name, such as "sophia-g"; empty where it has none."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Versions that results depend on: the framework's, its math library's, the driver's."""
+
+    def devices(self) -> tuple[str, ...]:
+        """Devices that can be used now, the default first."""
+
+    def from_numpy(self, array: np.ndarray) -> Any:
+        """A native array on the default device, with the same values, shape and dtype; the memory may be shared."""
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """The values of a native array."""
+
+    def trainer(self, **arguments: Any) -> Trainer:
+        """The character GPT with an optimizer of this backend (:class:`hessiod.backends.gpt.trainer.Trainer`).
+
+        Only called when ``optimizers`` is not empty.
+        """
+
+
+def check_backend(backend: Any, name: str) -> Backend:
+    """Return ``backend`` if it fulfils the contract; otherwise raise an error that lists what is missing."""
+    attributes = ("name", "namespace", "routes", "dtypes", "optimizers")
+    methods = ("versions", "devices", "from_numpy", "to_numpy", "trainer")
+    missing = [attribute for attribute in (*attributes, *methods) if not hasattr(backend, attribute)]
+    if hasattr(backend, "namespace"):
+        missing += [f"namespace.{function}" for function in NAMESPACE if not hasattr(backend.namespace, function)]
+    if missing:
+        raise InvalidArgument(
+            f"backend {name!r}: missing {', '.join(missing)}; hessiod.backends.contract says what each must do"
+        )
+    return backend

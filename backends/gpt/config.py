@@ -1,0 +1,86 @@
+"""The shape of the network and the settings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from hessiod.core.errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """A pre-norm GPT over bytes: learned positions, causal self-attention, tanh-GELU, no dropout, untied head."""
+
+    context: int = 64
+    width: int = 96
+    heads: int = 4
+    layers: int = 2
+    vocabulary: int = 256
+    epsilon: float = 1e-5
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Parameter names and shapes, in the order of the optimizer's parameters; ``[out, in]`` for linear maps."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "tokens.weight": (self.vocabulary, self.width),
+            "positions.weight": (self.context, self.width),
+        }
+        for layer in range(self.layers):
+            block = f"blocks.{layer}."
+            shapes |= {
+                block + "norm1.weight": (self.width,),
+                block + "norm1.bias": (self.width,),
+                block + "attend.weight": (3 * self.width, self.width),
+                block + "merge.weight": (self.width, self.width),
+                block + "norm2.weight": (self.width,),
+                block + "norm2.bias": (self.width,),
+                block + "expand.weight": (4 * self.width, self.width),
+                block + "contract.weight": (self.width, 4 * self.width),
+            }
+        return shapes | {
+            "norm.weight": (self.width,),
+            "norm.bias": (self.width,),
+            "head.weight": (self.vocabulary, self.width),
+        }
+
+
+LEARNING_RATES: Mapping[str, float] = {"sophia-g": 2e-3, "sophia-h": 2e-3, "adamw": 3e-3, "sgd": 0.3}
+"""Peak learning rates of ``hessiod train``, one an optimizer: a coarse search on this model, not a claim about others."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the numbers of a run."""
+
+    optimizer: str
+    seed: int = 0
+    batch: int = 8
+    lr: float | None = None
+    warmup: int = 20
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+    model: GPTConfig = GPTConfig()
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in LEARNING_RATES:
+            raise InvalidArgument(f"optimizer: found {self.optimizer!r}, expected one of {', '.join(LEARNING_RATES)}")
+        if self.batch < 1:
+            raise InvalidArgument(f"batch: found {self.batch}, expected at least 1 sequence")
+        if not 0 <= self.seed < 2**64:
+            raise InvalidArgument(f"seed: found {self.seed}, expected an integer in [0, 2^64)")
+
+    @property
+    def peak(self) -> float:
+        """The learning rate after the warm-up."""
+        return LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
+
+    def factor(self, step: int) -> float:
+        """The share of the peak learning rate at a step counted from 0: a linear warm-up, then constant.
+
+        It does not depend on the run's length, so a run can be stopped, resumed and prolonged.
+        """
+        return min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+
+    def document(self) -> dict[str, object]:
+        """The settings as a plain mapping, to be written beside the weights."""
+        return asdict(self)

@@ -1,0 +1,35 @@
+"""What a framework supplies to train the character GPT: a network, an optimizer, and their state by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What one step reports; ``clip_fraction`` is None for rules that do not clip."""
+
+    loss: float
+    lr: float
+    clip_fraction: float | None
+
+
+class Trainer(Protocol):
+    """A network with an optimizer, constructed from a RunConfig and its initial weights by ``Backend.trainer``.
+
+    Arrays are named ``model/<parameter>`` and ``optimizer/<parameter>/<slot>`` on every framework, with the names and
+    shapes of :class:`~hessiod.backends.gpt.config.GPTConfig`; settings hold the step count.
+    """
+
+    def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
+        """Train on one batch of int32 ``[rows, context]`` tokens; the loss is the mean over all targets, in nats."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """A copy of every array that the next step depends on."""
+
+    def load(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
+        """Take up where :meth:`state` was called after ``step`` steps."""

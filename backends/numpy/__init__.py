@@ -1,0 +1,53 @@
+"""The numpy backend: the reference for kernels. It has no autodiff, hence no optimizers and no trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hessiod.backends.contract import Route
+from hessiod.backends.numpy import namespace
+from hessiod.core.errors import BackendUnavailable
+
+
+def run(function: Callable[..., Any], arrays: Sequence[np.ndarray], scalars: Mapping[str, float]) -> tuple[Any, ...]:
+    """Call a kernel; scalars take the arrays' dtype, because a 0-d array would otherwise be widened to float64."""
+    typed = {name: arrays[0].dtype.type(value) for name, value in scalars.items()}
+    with np.errstate(all="ignore"):
+        result = function(namespace, *arrays, **typed)
+    return tuple(result) if isinstance(result, tuple) else (result,)
+
+
+class NumpyBackend:
+    """See :class:`hessiod.backends.contract.Backend`."""
+
+    name = "numpy"
+    namespace = namespace
+    routes = (Route("eager", run),)
+    dtypes = ("float32", "float64")
+    optimizers: Mapping[str, Callable[..., Any]] = {}
+
+    def versions(self) -> Mapping[str, str]:
+        """Numpy's version."""
+        return {"numpy": np.__version__}
+
+    def devices(self) -> tuple[str, ...]:
+        """The host."""
+        return ("cpu",)
+
+    def from_numpy(self, array: np.ndarray) -> np.ndarray:
+        """The array itself."""
+        return array
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """The array itself, or a scalar as a 0-d array."""
+        return np.asarray(array)
+
+    def trainer(self, **arguments: Any) -> Any:
+        """Refused: training needs gradients."""
+        raise BackendUnavailable("backend 'numpy' has no autodiff; train with torch or mindspore")
+
+
+BACKEND = NumpyBackend()

@@ -1,0 +1,67 @@
+"""Backends by name, found through the entry-point group ``hessiod.backends`` and imported only when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+
+from hessiod.backends.contract import Backend, check_backend
+from hessiod.core.errors import BackendUnavailable, HessiodError, InvalidArgument
+
+GROUP = "hessiod.backends"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A backend's name with the backend itself, or with the reason why it cannot be used here."""
+
+    name: str
+    backend: Backend | None
+    reason: str = ""
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """Names of all announced backends, whether or not their frameworks are installed; imports nothing."""
+    return sorted(_entry_points())
+
+
+def load(name: str) -> Backend:
+    """Import a backend and check it against the contract.
+
+    >>> load("numpy").name
+    'numpy'
+    """
+    entries = _entry_points()
+    if name not in entries:
+        raise InvalidArgument(f"backend: found {name!r}, expected one of {', '.join(sorted(entries))}")
+    entry = entries[name]
+    try:
+        backend = entry.load()
+    except BackendUnavailable:
+        raise
+    except ImportError as error:
+        distribution = entry.dist.name if entry.dist else "the package that provides it"
+        raise BackendUnavailable(f"backend {name!r} of {distribution} cannot be imported: {error}") from error
+    return check_backend(backend, name)
+
+
+def listings() -> list[Listing]:
+    """Every announced backend, loaded if it can be."""
+    result = []
+    for name in names():
+        try:
+            result.append(Listing(name, load(name)))
+        except HessiodError as error:
+            result.append(Listing(name, None, str(error)))
+    return result
+
+
+def require(module: str, extra: str) -> None:
+    """Raise :class:`BackendUnavailable` with the command that installs ``module``, if it is not installed."""
+    if find_spec(module) is None:
+        raise BackendUnavailable(f"{module} is not installed; run: pip install 'hessiod[{extra}]'")

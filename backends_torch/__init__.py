@@ -1,0 +1,11 @@
+"""PyTorch: any rule as a ``torch.optim.Optimizer``, curvature from its autograd, the character GPT.
+
+==============  ===========================================================================
+``namespace``   array functions for core/
+``adapter``     one generic adapter from any rule to ``torch.optim.Optimizer``
+``curvature``   Gauss-Newton-Bartlett and Hutchinson estimates, accumulated until a step
+``optimizers``  the classes that users import, each a rule and a signature
+``gpt``         the character GPT as ``torch.nn`` modules, and its trainer
+``backend``     the object behind the entry point
+==============  ===========================================================================
+"""

@@ -1,0 +1,68 @@
+"""The torch backend, as the registry and the conformance suite see it."""
+
+from __future__ import annotations
+
+from hessiod.backends.registry import require
+
+require("torch", extra="torch")
+
+from collections.abc import Callable, Mapping, Sequence  # noqa: E402
+from typing import Any  # noqa: E402
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from hessiod.backends.contract import Route  # noqa: E402
+from hessiod.backends_torch import namespace  # noqa: E402
+from hessiod.backends_torch.optimizers import OPTIMIZERS  # noqa: E402
+from hessiod.backends_torch.trainer import TorchTrainer  # noqa: E402
+
+Kernel = Callable[..., Any]
+
+
+def run(function: Kernel, arrays: Sequence[torch.Tensor], scalars: Mapping[str, float]) -> tuple[Any, ...]:
+    """Call a kernel op by op; torch rounds each Python scalar once, to the tensors' dtype."""
+    with torch.no_grad():
+        result = function(namespace, *arrays, **scalars)
+    return tuple(result) if isinstance(result, tuple) else (result,)
+
+
+def run_compiled(function: Kernel, arrays: Sequence[torch.Tensor], scalars: Mapping[str, float]) -> tuple[Any, ...]:
+    """Call a kernel through ``torch.compile``, with the scalars as 0-d tensors so that none of them recompiles."""
+    typed = {name: torch.tensor(value, dtype=arrays[0].dtype) for name, value in scalars.items()}
+    return run(torch.compile(function, fullgraph=True, dynamic=False), arrays, typed)
+
+
+class TorchBackend:
+    """See :class:`hessiod.backends.contract.Backend`."""
+
+    name = "torch"
+    namespace = namespace
+    routes = (Route("eager", run), Route("compiled", run_compiled, contracts=True))
+    dtypes = ("float32", "float64")
+    optimizers = OPTIMIZERS
+
+    def versions(self) -> Mapping[str, str]:
+        """Torch's version, and CUDA's where torch was built with it."""
+        return {"torch": torch.__version__} | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
+
+    def devices(self) -> tuple[str, ...]:
+        """The host and every accelerator that torch sees."""
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        found = [f"{accelerator}:{n}" for n in range(torch.accelerator.device_count())] if accelerator else []
+        return ("cpu", *found)
+
+    def from_numpy(self, array: np.ndarray) -> torch.Tensor:
+        """A tensor on the host."""
+        return torch.tensor(array)
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """The values of a tensor."""
+        return array.detach().cpu().numpy()
+
+    def trainer(self, **arguments: Any) -> TorchTrainer:
+        """The character GPT in torch."""
+        return TorchTrainer(**arguments)
+
+
+BACKEND = TorchBackend()

@@ -1,0 +1,80 @@
+"""The array functions of :data:`hessiod.backends.contract.NAMESPACE` on torch tensors."""
+
+import torch
+from torch import (
+    abs,
+    bitwise_and,
+    bitwise_xor,
+    cos,
+    exp,
+    float32,
+    float64,
+    int64,
+    log,
+    reshape,
+    sin,
+    sqrt,
+    sum,
+)
+from torch import bitwise_left_shift as shift_left
+from torch import bitwise_right_shift as shift_right
+from torch import clamp as clip
+
+__all__ = [
+    "abs",
+    "amax",
+    "arange",
+    "astype",
+    "bitwise_and",
+    "bitwise_xor",
+    "clip",
+    "cos",
+    "cumsum",
+    "exp",
+    "float32",
+    "float64",
+    "int64",
+    "log",
+    "maximum",
+    "minimum",
+    "reshape",
+    "shift_left",
+    "shift_right",
+    "sin",
+    "sqrt",
+    "stack",
+    "sum",
+    "sum_last",
+]
+
+
+def minimum(x, y):
+    return torch.minimum(x, y) if isinstance(y, torch.Tensor) else torch.clamp(x, max=y)
+
+
+def maximum(x, y):
+    return torch.maximum(x, y) if isinstance(y, torch.Tensor) else torch.clamp(x, min=y)
+
+
+def sum_last(x):
+    return torch.sum(x, dim=-1, keepdim=True)
+
+
+def amax(x):
+    return torch.amax(x, dim=-1, keepdim=True)
+
+
+def cumsum(x):
+    return torch.cumsum(x, dim=-1)
+
+
+def arange(n, like):
+    return torch.arange(n, dtype=torch.int64, device=like.device)
+
+
+def stack(arrays):
+    return torch.stack(tuple(arrays), dim=-1)
+
+
+def astype(x, dtype):
+    return x.to(dtype)

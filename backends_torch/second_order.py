@@ -1,0 +1,113 @@
+"""What every second-order optimizer adds to the adapter: when curvature is due, and how it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from hessiod.backends_torch.adapter import Estimates, RuleOptimizer
+from hessiod.backends_torch.curvature import GaussNewtonBartlett, Hutchinson
+from hessiod.core.errors import InvalidArgument, InvalidState
+
+SHARED = ("every", "seed", "likelihood", "estimator")
+"""Settings of the whole optimizer. They are kept in the groups so that ``state_dict`` holds them."""
+
+
+class CurvatureOptimizer(RuleOptimizer):
+    """A rule that folds a curvature estimate into its state every ``every`` steps, first at step 1.
+
+    An estimate is given by :meth:`update_curvature` between two steps, where :attr:`curvature_due` says so. Several
+    calls before a step (micro-batches) add up to one estimate.
+    """
+
+    _pending: GaussNewtonBartlett | Hutchinson | None = None
+
+    def __init__(self, params: Any, hyperparameters: Mapping[str, Any], **settings: Any) -> None:
+        every, seed = hyperparameters["every"], hyperparameters["seed"]
+        if not isinstance(every, int) or every < 1:
+            raise InvalidArgument(f"every: found {every!r}, expected a whole number of steps >= 1; 10 is the paper's")
+        if not isinstance(seed, int) or not 0 <= seed < 2**64:
+            raise InvalidArgument(f"seed: found {seed!r}, expected an integer in [0, 2^64)")
+        super().__init__(params, hyperparameters, **settings)
+
+    def _check_group(self, group: Mapping[str, Any]) -> None:
+        super()._check_group(group)
+        for name in SHARED:
+            if group[name] != self.defaults[name]:
+                raise InvalidArgument(
+                    f"{name}: found {group[name]!r} in a group, expected the optimizer's {self.defaults[name]!r}; "
+                    f"{name} is shared by all groups, so leave it out"
+                )
+
+    @property
+    def curvature_due(self) -> bool:
+        """Whether the coming step wants a curvature estimate: at steps 1, 1 + every, 1 + 2 * every, ..."""
+        return self.steps % self.param_groups[0]["every"] == 0
+
+    def update_curvature(
+        self,
+        *,
+        loss: Tensor | None = None,
+        logits: Tensor | None = None,
+        closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Add an estimate of the curvature at the present parameters, to be used by the next step.
+
+        Args:
+            loss: the scalar loss of a forward pass whose graph still exists; call this before ``loss.backward()``.
+            logits: the model's output from which the loss was computed, with the classes on the last axis. Estimators
+                that sample targets need it.
+            closure: instead of both, a function that runs a fresh forward and returns the loss, or the pair
+                (loss, logits). It runs under math attention, whose backward can be differentiated again.
+        """
+        if (closure is None) == (loss is None):
+            raise InvalidArgument("update_curvature: expected either loss= (and logits=) or closure=, not both or none")
+        if self._pending is None:
+            self._pending = self._new_estimate()
+        try:
+            with torch.enable_grad():
+                if closure is None:
+                    self._pending.update(loss, logits, keep_graph=True)
+                else:
+                    with sdpa_kernel(SDPBackend.MATH):
+                        result = closure()
+                    loss, logits = result if isinstance(result, tuple) else (result, None)
+                    self._pending.update(loss, logits, keep_graph=False)
+        finally:
+            if self._pending.calls == 0:
+                self._pending = None
+
+    def _new_estimate(self) -> GaussNewtonBartlett | Hutchinson:
+        group = self.param_groups[0]
+        params = self._movable()
+        if group["estimator"] == "hutchinson":
+            return Hutchinson(params, group["seed"], self.steps + 1)
+        return GaussNewtonBartlett(params, group["seed"], self.steps + 1, group["likelihood"])
+
+    def _estimates(self) -> Estimates | None:
+        if self._pending is None:
+            if self.curvature_due:
+                raise InvalidState(
+                    f"curvature is due at step {self.steps + 1}: call update_curvature(loss=loss, logits=logits) before "
+                    "loss.backward() whenever opt.curvature_due"
+                )
+            return None
+        estimates = self._pending.estimates()
+        if isinstance(self._pending, Hutchinson):  # the Hessian of the loss; when climbing, minus it is minimised
+            for group in self.param_groups:
+                for param in group["params"] if group["maximize"] else ():
+                    estimates[param] = -estimates[param]
+        return estimates
+
+    def _settled(self) -> None:
+        self._pending = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state, between two steps; an estimate that no step has used yet cannot be saved."""
+        if self._pending is not None:
+            raise InvalidState("state_dict: update_curvature was called and its step is still to come; save after step()")
+        return super().state_dict()

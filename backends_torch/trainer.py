@@ -1,0 +1,72 @@
+"""Trains the character GPT with an optimizer of this package; see :class:`hessiod.backends.gpt.trainer.Trainer`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from hessiod.backends.gpt.config import RunConfig
+from hessiod.backends.gpt.trainer import StepMetrics
+from hessiod.backends_torch.gpt import GPT
+from hessiod.backends_torch.optimizers import OPTIMIZERS
+from hessiod.backends_torch.second_order import CurvatureOptimizer
+
+
+class TorchTrainer:
+    """The loop that a user writes, one step at a time."""
+
+    def __init__(self, config: RunConfig, weights: Mapping[str, np.ndarray], dtype: str = "float32") -> None:
+        self.dtype = getattr(torch, dtype)
+        self.model = GPT(config.model)
+        self.model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+        self.model.to(self.dtype)
+        self.names = list(config.model.shapes)
+        parameters = dict(self.model.named_parameters())
+        self.parameters = [parameters[name] for name in self.names]
+        options = dict(config.hyperparameters)
+        if config.optimizer.startswith("sophia"):
+            options["seed"] = config.seed
+        self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, lr=config.peak, **options)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, config.factor)
+
+    def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
+        """One step on one batch."""
+        optimizer = self.optimizer
+        logits = self.model(torch.from_numpy(inputs))
+        loss = F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).long().flatten())
+        if isinstance(optimizer, CurvatureOptimizer) and optimizer.curvature_due:
+            optimizer.update_curvature(loss=loss, logits=logits)
+        loss.backward()
+        lr = self.schedule.get_last_lr()[0]
+        optimizer.step()
+        optimizer.zero_grad()
+        self.schedule.step()
+        clip_fraction = getattr(optimizer, "clip_fraction", None)
+        return StepMetrics(loss.item(), lr, clip_fraction() if clip_fraction else None)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """A copy of weights and optimizer slots."""
+        arrays = {}
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            arrays[f"model/{name}"] = parameter.detach().numpy().copy()
+            for slot, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, torch.Tensor):
+                    arrays[f"optimizer/{name}/{slot}"] = value.numpy().copy()
+        return arrays
+
+    def load(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
+        """Take up where :meth:`state` was called after ``step`` steps."""
+        document = self.optimizer.state_dict()
+        document["param_groups"][0]["step"] = step
+        for number, name in enumerate(self.names):
+            prefix = f"optimizer/{name}/"
+            slots = {key[len(prefix) :]: torch.tensor(arrays[key]) for key in arrays if key.startswith(prefix)}
+            document["state"][number] = {"step": step, **slots} if step else {}
+        weights = {name: torch.tensor(arrays[f"model/{name}"]) for name in self.names}
+        self.optimizer.load_state_dict(document)
+        self.model.load_state_dict(weights)
+        self.schedule.last_epoch = step - 1
+        self.schedule.step()

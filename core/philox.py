@@ -1,0 +1,109 @@
+"""Philox4x32-10, the counter-based random generator (Salmon et al., SC 2011, "Parallel random numbers: as easy as
+1, 2, 3"), in integer array arithmetic.
+
+A block of 128 random bits is a pure function of a counter and a key, so there is no generator state to carry: the key
+is the seed, and the counter says what the bits are for::
+
+    counter = (block, index, step, stream + 256 * sample)        key = (seed mod 2^32, seed div 2^32)
+
+``block`` is the position divided by what one block yields, ``index`` numbers the parameter, ``step`` the optimizer
+step, ``sample`` the draw within a step, and ``stream`` keeps the uses apart. Every backend, every process and every
+shard computes the same bits, and a resumed run continues the sequence.
+
+Words are held in int64 arrays with values in [0, 2^32). Products are formed from 16-bit halves and stay below 2^49, so
+nothing relies on wrap-around, which frameworks define differently.
+"""
+
+from __future__ import annotations
+
+from math import pi
+
+WORD = 0xFFFFFFFF
+HALF = 0xFFFF
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+
+PROBE, TARGET, WEIGHT, BATCH = 0, 1, 2, 3
+"""Streams: Hutchinson probes, sampled targets, initial weights, training batches."""
+
+
+def multiply(xp, word, constant):
+    """The high and low 32 bits of ``word * constant``."""
+    low = constant * xp.bitwise_and(word, HALF)
+    mid = constant * xp.shift_right(word, 16) + xp.shift_right(low, 16)
+    return xp.shift_right(mid, 16), xp.shift_left(xp.bitwise_and(mid, HALF), 16) + xp.bitwise_and(low, HALF)
+
+
+def philox4x32(xp, counter, key, rounds=10):
+    """Four words from four counter words and two key words.
+
+    counter: four int64 arrays of one shape; key: two Python integers. Known answer (Random123's kat_vectors):
+
+    >>> from hessiod.backends.numpy import namespace as xp
+    >>> import numpy as np
+    >>> zero = np.zeros(1, np.int64)
+    >>> [hex(word[0]) for word in philox4x32(xp, (zero, zero, zero, zero), (0, 0))]
+    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(rounds):
+        high0, low0 = multiply(xp, c0, MULTIPLIERS[0])
+        high1, low1 = multiply(xp, c2, MULTIPLIERS[1])
+        c0 = xp.bitwise_xor(xp.bitwise_xor(high1, c1), k0)
+        c2 = xp.bitwise_xor(xp.bitwise_xor(high0, c3), k1)
+        c1 = low1
+        c3 = low0
+        k0 = (k0 + WEYL[0]) & WORD
+        k1 = (k1 + WEYL[1]) & WORD
+    return c0, c1, c2, c3
+
+
+def words(xp, like, blocks, seed, step, sample, index, stream):
+    """``[blocks, 4]`` random words; ``step`` and ``sample`` may be 0-d int64 arrays."""
+    block = xp.arange(blocks, like)
+    zero = block * 0
+    counter = (block, zero + index, zero + step, zero + (stream + 256 * sample))
+    return xp.stack(philox4x32(xp, counter, (seed & WORD, (seed >> 32) & WORD)))
+
+
+def size_of(like):
+    """The number of entries of an array, from its shape."""
+    size = 1
+    for length in like.shape:
+        size = size * length
+    return size
+
+
+def signs(xp, like, *, seed, step, index, sample=0):
+    """A Rademacher probe with the shape, dtype and device of ``like``: 128 signs from each block, least bit first.
+
+    >>> from hessiod.backends.numpy import namespace as xp
+    >>> import numpy as np
+    >>> signs(xp, np.zeros((2, 3), np.float32), seed=0, step=1, index=0)
+    array([[-1.,  1.,  1.],
+           [ 1.,  1., -1.]], dtype=float32)
+    """
+    size = size_of(like)
+    bits = words(xp, like, (size + 127) // 128, seed, step, sample, index, PROBE)
+    bits = xp.bitwise_and(xp.shift_right(bits[..., None], xp.arange(32, like)), 1)
+    flat = xp.reshape(bits, (-1,))[:size]
+    return xp.reshape(xp.astype(1 - 2 * flat, like.dtype), like.shape)
+
+
+def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
+    """Numbers in [0, 1) with 24 bits, shaped like ``like``, in float32 (exact): four from each block."""
+    size = size_of(like)
+    bits = words(xp, like, (size + 3) // 4, seed, step, sample, index, stream)
+    flat = xp.reshape(bits, (-1,))[:size]
+    return xp.reshape(xp.astype(xp.shift_right(flat, 8), xp.float32) * 2.0**-24, like.shape)
+
+
+def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
+    """Standard normal numbers shaped and typed like ``like``: Box and Muller's transform in float64, two from a pair."""
+    size = size_of(like)
+    bits = xp.astype(words(xp, like, (size + 3) // 4, seed, step, sample, index, stream), xp.float64)
+    radius = xp.sqrt(-2.0 * xp.log((bits[:, 0::2] + 1.0) * 2.0**-32))
+    angle = bits[:, 1::2] * (2.0 * pi * 2.0**-32)
+    flat = xp.reshape(xp.stack((radius * xp.cos(angle), radius * xp.sin(angle))), (-1,))[:size]
+    return xp.reshape(xp.astype(flat, like.dtype), like.shape)
