@@ -13,7 +13,6 @@ from torch import (
     log,
     reshape,
     sin,
-    sqrt,
     sum,
 )
 from torch import bitwise_left_shift as shift_left
@@ -46,6 +45,12 @@ __all__ = [
     "sum",
     "sum_last",
 ]
+
+
+def sqrt(x):
+    if x.dtype == torch.float32 and x.device.type == "cpu":
+        return torch.sqrt(x.double()).float()  # torch.sqrt calls MKL there, an ULP off in a fifth of all entries
+    return torch.sqrt(x)
 
 
 def minimum(x, y):

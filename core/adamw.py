@@ -6,7 +6,7 @@
     theta_t = theta_t - lr * m_t / (1 - beta1^t) / (sqrt(v_t / (1 - beta2^t)) + eps)
 
 The decay is multiplied by the learning rate, as in every framework, not by the schedule's multiplier alone. The bias
-corrections are scalars and stay on the host: ``sqrt(v / c) = sqrt(v) / sqrt(c)``.
+corrections are scalars and stay on the host: ``sqrt(v / c) = c**-0.5 * sqrt(v)``.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def adamw_scalars(*, lr, beta1, beta2, eps, weight_decay, step):
         "take1": 1.0 - beta1,
         "keep2": beta2,
         "take2": 1.0 - beta2,
-        "root": (1.0 - beta2**step) ** 0.5,
+        "grow": (1.0 - beta2**step) ** -0.5,
         "eps": eps,
         "shrink": 1.0 - lr * weight_decay,
     }
 
 
-def adamw_kernel(xp, theta, grad, m, v, *, rate, keep1, take1, keep2, take2, root, eps, shrink):
+def adamw_kernel(xp, theta, grad, m, v, *, rate, keep1, take1, keep2, take2, grow, eps, shrink):
     """One step of Algorithm 2; all arrays have the parameter's shape.
 
     >>> from hessiod.backends.numpy import namespace as xp
@@ -50,7 +50,7 @@ def adamw_kernel(xp, theta, grad, m, v, *, rate, keep1, take1, keep2, take2, roo
     """
     m = keep1 * m + take1 * grad
     v = keep2 * v + take2 * (grad * grad)
-    theta = shrink * theta - rate * (m / (xp.sqrt(v) / root + eps))
+    theta = shrink * theta - rate * (m / (grow * xp.sqrt(v) + eps))
     return AdamWStep(theta, m, v)
 
 

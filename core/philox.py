@@ -16,12 +16,13 @@ nothing relies on wrap-around, which frameworks define differently.
 
 from __future__ import annotations
 
-from math import pi
-
 WORD = 0xFFFFFFFF
 HALF = 0xFFFF
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
+TURN_HIGH = float.fromhex("0x1.921fb60000000p-30")
+TURN_LOW = float.fromhex("-0x1.777a5c0000000p-55")
+"""2 pi / 2^32 as a sum of two float32 numbers, because constants in functions traced by ms.jit are float32."""
 
 PROBE, TARGET, WEIGHT, BATCH = 0, 1, 2, 3
 """Streams: Hutchinson probes, sampled targets, initial weights, training batches."""
@@ -104,6 +105,6 @@ def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
     size = size_of(like)
     bits = xp.astype(words(xp, like, (size + 3) // 4, seed, step, sample, index, stream), xp.float64)
     radius = xp.sqrt(-2.0 * xp.log((bits[:, 0::2] + 1.0) * 2.0**-32))
-    angle = bits[:, 1::2] * (2.0 * pi * 2.0**-32)
+    angle = bits[:, 1::2] * TURN_HIGH + bits[:, 1::2] * TURN_LOW
     flat = xp.reshape(xp.stack((radius * xp.cos(angle), radius * xp.sin(angle))), (-1,))[:size]
     return xp.reshape(xp.astype(flat, like.dtype), like.shape)

@@ -44,7 +44,8 @@ def sgd_kernel(xp, theta, grad, *, lr, decay):
 
 def momentum_scalars(*, lr, momentum, dampening, weight_decay, step):
     """The scalars of the momentum kernels; ``step`` counts from 1, and the first one is not dampened."""
-    return {"lr": lr, "keep": momentum, "take": 1.0 - dampening * (step > 1), "decay": weight_decay}
+    later = 1.0 - 0.0 ** (step - 1.0)  # 0 at the first step and 1 afterwards, for numbers and for 0-d tensors
+    return {"lr": lr, "keep": momentum, "take": 1.0 - dampening * later, "decay": weight_decay}
 
 
 def momentum_kernel(xp, theta, grad, b, *, lr, keep, take, decay):

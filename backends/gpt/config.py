@@ -45,7 +45,7 @@ class GPTConfig:
         }
 
 
-LEARNING_RATES: Mapping[str, float] = {"sophia-g": 2e-3, "sophia-h": 2e-3, "adamw": 3e-3, "sgd": 0.3}
+LEARNING_RATES: Mapping[str, float] = {"sophia-g": 1e-3, "sophia-h": 1e-3, "adamw": 3e-3, "sgd": 0.1}
 """Peak learning rates of ``hessiod train``, one an optimizer: a coarse search on this model, not a claim about others."""
 
 

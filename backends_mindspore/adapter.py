@@ -1,0 +1,237 @@
+"""One adapter from any rule of core/ to ``mindspore.nn.Optimizer``, the same graph in both modes.
+
+``construct`` is traced as a whole, so nothing depends on the host between two steps: the step count is the base class's
+``global_step``, and a rule's scalars are worked out inside the graph from 0-d float64 tensors. That is the arithmetic of
+Python's doubles, and a new learning rate does not recompile. Python floats would not do: in a traced function MindSpore
+rounds them to float32.
+
+What MindSpore 2.10 takes inside a graph shapes the loops below. ``ops.assign`` reaches a parameter only through a name
+bound by the loop over its ParameterTuple. Through an index, a list or a nested tuple it is dropped without a word, or
+the graph fails to run. Hence four slots by name, of which a rule uses as many as it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from hessiod.backends_mindspore import namespace as xp
+from hessiod.backends_mindspore.schedule import LearningRates
+from hessiod.core.errors import InvalidArgument, NonFinite
+from hessiod.core.rule import Rule
+
+SLOTS = 4
+
+
+class RuleOptimizer(nn.Optimizer):
+    """A rule with MindSpore's conventions: learning_rate as number, list, Tensor or Cell; groups; both modes.
+
+    Args:
+        rule: the rule.
+        params: parameters, or groups with the keys "params", "lr", "weight_decay" and "order_params".
+        learning_rate: a number, a list or 1-D Tensor with one entry a step, or a ``LearningRateSchedule``.
+        hyperparameters: the rule's, under its own names, without lr and weight_decay.
+        weight_decay: a number, or a Cell of the step. It applies to every parameter, those named beta and gamma too,
+            which MindSpore's own optimizers leave out; use a group to leave them out.
+        loss_scale: gradients are divided by it.
+        nonfinite: what a step does when a gradient or a curvature estimate holds NaN or infinity: "raise"
+            (:class:`~hessiod.core.errors.NonFinite`) or "skip". Parameters and state stay as they were either way, and
+            ``refused`` counts such steps. Inside somebody else's graph nothing can be raised: there, look at ``refused``.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        params: Any,
+        learning_rate: Any,
+        hyperparameters: Mapping[str, float],
+        weight_decay: Any = 0.0,
+        loss_scale: float = 1.0,
+        nonfinite: str = "raise",
+    ) -> None:
+        params = check_parameters(params)
+        if nonfinite not in ("raise", "skip"):
+            raise InvalidArgument(f"nonfinite: found {nonfinite!r}, expected 'raise' or 'skip'")
+        numbers = {name: rule.defaults[name] for name in rule.hyperparameters} | dict(hyperparameters)
+        for group in groups_of(params, learning_rate, weight_decay):
+            given = {"lr": group["lr"], "weight_decay": group["weight_decay"]}
+            rule.check(numbers | {name: value for name, value in given.items() if isinstance(value, int | float)})
+        super().__init__(learning_rate, params, weight_decay, float(loss_scale))
+        self.rule_name = rule.name
+        self.nonfinite = nonfinite
+        self.refused = Parameter(Tensor(0, ms.int32), name="refused", requires_grad=False)
+        self.finite = Parameter(Tensor(np.ones(len(self.parameters), bool)), name="finite", requires_grad=False)
+        self._seen = 0
+        self._bind_state(rule)
+        self._bind_groups(rule, params, learning_rate, weight_decay, numbers)
+
+    def _bind_state(self, rule: Rule) -> None:
+        """Name the slots, and the places of a kernel's operands and results among parameter, gradient and slots."""
+        if len(rule.slots) > SLOTS:
+            raise InvalidArgument(f"rule: {rule.name} has {len(rule.slots)} slots, expected at most {SLOTS}")
+        states = [self.parameters.clone(prefix=slot, init="zeros") for slot in rule.slots]
+        for slot, state in zip(rule.slots, states, strict=True):
+            setattr(self, slot, state)
+        self.slot_names = rule.slots
+        self.slot0, self.slot1, self.slot2, self.slot3 = (*states, *[self.parameters] * (SLOTS - len(states)))
+        arrays = ("param", "grad", *rule.slots)
+        self.step_kernel, self.step_scalars = rule.step.function, rule.step.scalars
+        self.step_hyperparameters = rule.step.hyperparameters
+        self.step_operands = tuple(arrays.index(name) for name in rule.step.operands)
+        writes = [rule.step.results.index(slot) if slot in rule.step.results else -1 for slot in rule.slots]
+        self.write0, self.write1, self.write2, self.write3 = (*writes, *[-1] * (SLOTS - len(writes)))
+
+    def _bind_groups(
+        self, rule: Rule, params: Sequence[Any], learning_rate: Any, weight_decay: Any, numbers: Mapping[str, float]
+    ) -> None:
+        """Collect the parameters that share every scalar, so that scalars are worked out once for each such group."""
+        self.number_names = tuple(name for name in numbers if name not in ("lr", "weight_decay"))
+        self.numbers = tuple(Tensor(numbers[name], ms.float64) for name in self.number_names)
+        owner = {}
+        for index, group in enumerate(groups_of(params, learning_rate, weight_decay)):
+            owner |= {param.name: (index, group["lr"], group["weight_decay"]) for param in group["params"]}
+        keys = [(owner[param.name][0], str(param.dtype)) for param in self.parameters]
+        distinct = list(dict.fromkeys(keys))
+        first = [keys.index(key) for key in distinct]
+        self.group_of = tuple(distinct.index(key) for key in keys)
+        self.group_count = len(distinct)
+        self.group_dtypes = tuple(self.parameters[position].dtype for position in first)
+        owners = [owner[self.parameters[position].name] for position in first]
+        self.rates = LearningRates([lr for _, lr, _ in owners])
+        self.first = tuple(first)
+        decays = [decay if isinstance(decay, int | float) else 0.0 for *_, decay in owners]
+        self.decays = tuple(Tensor(float(decay), ms.float64) for decay in decays)
+
+    # In the graph
+
+    def group_values(self, group):
+        """Every hyperparameter of a group at this step, and the step, as 0-d float64 tensors."""
+        lr = self.get_lr()
+        decay = self.decays[group]
+        if self.is_group_lr:
+            lr = lr[self.first[group]]
+        if self.dynamic_weight_decay:
+            decay = self.get_weight_decay()
+            if self.is_group:
+                decay = decay[self.first[group]]
+            decay = ops.cast(decay, ms.float64) / self.loss_scale
+        values = dict(zip(self.number_names, self.numbers))  # noqa: B905 - strict= cannot be traced
+        values["lr"] = self.rates.exact(lr, group, self.global_step[0])
+        values["weight_decay"] = decay
+        values["step"] = ops.cast(self.global_step[0] + 1, ms.float64)
+        return values
+
+    def group_scalars(self, scalars, names, group):
+        """A kernel's scalars for a group, each rounded once to the dtype of the arrays it will meet."""
+        values = self.group_values(group)
+        doubles = scalars(**{name: values[name] for name in names})
+        return {name: ops.cast(value, self.group_dtypes[group]) for name, value in doubles.items()}
+
+    def all_finite(self, arrays):
+        """Note for each array whether it is finite; return whether all are."""
+        flags = ops.stack([ops.isfinite(array).all() for array in arrays])
+        ops.assign(self.finite, flags)
+        return flags.all()
+
+    def take_step(self, gradients):
+        """Move every parameter and its slots."""
+        scalars = [
+            self.group_scalars(self.step_scalars, self.step_hyperparameters, group) for group in range(self.group_count)
+        ]
+        for param, grad, slot0, slot1, slot2, slot3, group in zip(  # noqa: B905
+            self.parameters, gradients, self.slot0, self.slot1, self.slot2, self.slot3, self.group_of
+        ):
+            arrays = (param, grad, slot0, slot1, slot2, slot3)
+            results = self.step_kernel(xp, *[arrays[place] for place in self.step_operands], **scalars[group])
+            ops.assign(param, results[0])
+            if self.write0 >= 0:
+                ops.assign(slot0, results[self.write0])
+            if self.write1 >= 0:
+                ops.assign(slot1, results[self.write1])
+            if self.write2 >= 0:
+                ops.assign(slot2, results[self.write2])
+            if self.write3 >= 0:
+                ops.assign(slot3, results[self.write3])
+        ops.assign_add(self.global_step, self.global_step_increase_tensor)
+
+    def guarded_step(self, gradients):
+        """Take the step if every gradient is finite; otherwise change nothing but the count of refusals."""
+        gradients = self.scale_grad(gradients)
+        if self.all_finite(gradients):
+            self.take_step(gradients)
+        else:
+            ops.assign_add(self.refused, 1)
+        return True
+
+    @ms.jit
+    def construct(self, gradients):
+        """Take one step from a tuple of gradients, one for each of ``parameters``."""
+        return self.guarded_step(gradients)
+
+    # On the host
+
+    def __call__(self, gradients: Sequence[Tensor]) -> Any:
+        """Take one step; raise if it was refused and that was asked for."""
+        if len(gradients) != len(self.parameters):
+            raise InvalidArgument(
+                f"gradients: found {len(gradients)}, expected {len(self.parameters)}, one for each of the optimizer's "
+                "parameters; differentiate with respect to optimizer.parameters"
+            )
+        for param, grad in zip(self.parameters, gradients, strict=True):
+            if not isinstance(grad, Tensor) or grad.shape != param.shape:
+                found = f"shape {grad.shape}" if isinstance(grad, Tensor) else repr(grad)
+                raise InvalidArgument(
+                    f"gradients: found {found} for parameter {param.name!r}, expected a dense Tensor of shape "
+                    f"{param.shape}; take the parameter out of the optimizer if it is frozen"
+                )
+        result = super().__call__(tuple(gradients))
+        self.raise_if_refused()
+        return result
+
+    def raise_if_refused(self) -> None:
+        """Raise :class:`NonFinite` if a step was refused since the last look and the optimizer was told to raise."""
+        if self.nonfinite == "skip":
+            return
+        refused = int(self.refused.asnumpy())
+        if refused > self._seen:
+            self._seen = refused
+            bad = [param.name for param, fine in zip(self.parameters, self.finite.asnumpy(), strict=True) if not fine]
+            raise NonFinite(
+                f"the gradient or curvature estimate of parameter {bad[0]!r} ({len(bad)} in all) holds NaN or "
+                "infinity; nothing was changed. Lower learning_rate, clip gradients, or construct the optimizer with "
+                "nonfinite='skip' to pass over such steps"
+            )
+
+    @property
+    def steps(self) -> int:
+        """How many steps have been taken."""
+        return int(self.global_step.asnumpy()[0])
+
+
+def check_parameters(params: Any) -> list[Any]:
+    """Parameters or groups as a list, or an error that names the first one that cannot be taken."""
+    params = list(params)
+    if not params:
+        raise InvalidArgument("params: found an empty list, expected parameters; pass net.trainable_params()")
+    for group in groups_of(params, None, None):
+        for param in group["params"]:
+            if not isinstance(param, Parameter):
+                raise InvalidArgument(f"params: found {type(param).__name__}, expected Parameter or groups of Parameters")
+            if param.dtype not in (ms.float16, ms.bfloat16, ms.float32, ms.float64):
+                raise InvalidArgument(
+                    f"parameter {param.name!r}: found {param.dtype}, expected a real floating-point parameter; leave it "
+                    "to another optimizer"
+                )
+    return params
+
+
+def groups_of(params: Sequence[Any], lr: Any, weight_decay: Any) -> list[dict[str, Any]]:
+    """Parameters as groups, each with its own or the given learning rate and weight decay."""
+    if not isinstance(params[0], Mapping):
+        return [{"params": params, "lr": lr, "weight_decay": weight_decay}]
+    groups = [group for group in params if "params" in group]
+    return [{"lr": lr, "weight_decay": weight_decay, **group, "params": list(group["params"])} for group in groups]

@@ -1,0 +1,95 @@
+"""The array functions of :data:`hessiod.backends.contract.NAMESPACE` on MindSpore tensors.
+
+Built on ``ops``: several ``mint`` functions have no CPU kernel. Every function can be traced by ``ms.jit``.
+"""
+
+import mindspore as ms
+from mindspore import ops
+
+int64 = ms.int64
+float32 = ms.float32
+float64 = ms.float64
+
+
+def abs(x):
+    return ops.abs(x)
+
+
+def sqrt(x):
+    return ops.sqrt(x)
+
+
+def exp(x):
+    return ops.exp(x)
+
+
+def log(x):
+    return ops.log(x)
+
+
+def cos(x):
+    return ops.cos(x)
+
+
+def sin(x):
+    return ops.sin(x)
+
+
+def clip(x, low, high):
+    return ops.clamp(x, low, high)
+
+
+def minimum(x, y):
+    return ops.minimum(x, y)
+
+
+def maximum(x, y):
+    return ops.maximum(x, y)
+
+
+def sum(x):
+    return ops.sum(x)
+
+
+def sum_last(x):
+    return ops.sum(x, -1, True)
+
+
+def amax(x):
+    return ops.amax(x, -1, True)
+
+
+def cumsum(x):
+    return ops.cumsum(x, -1)
+
+
+def arange(n, like):
+    return ops.arange(0, n, 1, dtype=ms.int64)
+
+
+def stack(arrays):
+    return ops.stack(arrays, -1)
+
+
+def reshape(x, shape):
+    return ops.reshape(x, shape)
+
+
+def astype(x, dtype):
+    return ops.cast(x, dtype)
+
+
+def bitwise_and(x, y):
+    return ops.bitwise_and(x, y)
+
+
+def bitwise_xor(x, y):
+    return ops.bitwise_xor(x, y)
+
+
+def shift_left(x, n):
+    return ops.bitwise_left_shift(x, n)
+
+
+def shift_right(x, n):
+    return ops.bitwise_right_shift(x, n)
