@@ -31,15 +31,16 @@ NAMESPACE: Mapping[str, str] = {
     "log": "log(x), natural",
     "cos": "cos(x)",
     "sin": "sin(x)",
-    "clip": "clip(x, low, high) with Python floats for the bounds; NaN stays NaN",
-    "minimum": "minimum(x, y), y an array or a scalar; NaN wins",
-    "maximum": "maximum(x, y), y an array or a scalar; NaN wins",
+    "clip": "clip(x, low, high) with Python floats for the bounds",
+    "minimum": "minimum(x, y), y an array or a scalar",
+    "maximum": "maximum(x, y), y an array or a scalar",
     "sum": "sum(x) over all entries, a 0-d array; 0 for an empty x",
     "sum_last": "sum_last(x): over the last axis, which stays with length 1",
     "amax": "amax(x): the maximum over the last axis, which stays with length 1",
     "cumsum": "cumsum(x) along the last axis",
     "arange": "arange(n, like): 0 to n-1 in int64, on the device of `like`",
     "stack": "stack(arrays) along a new last axis",
+    "concat": "concat(arrays) of 1-D arrays",
     "reshape": "reshape(x, shape)",
     "astype": "astype(x, dtype): dtype one of the three above or some array's .dtype; bool becomes 0 and 1",
     "bitwise_and": "bitwise_and(x, y) of int64, y an array or an int below 2^32",
@@ -48,7 +49,8 @@ NAMESPACE: Mapping[str, str] = {
     "shift_right": "shift_right(x, n) of non-negative int64, n an int or an array that broadcasts",
 }
 """The names core/ calls on ``xp``. Arrays also need + - * / and comparisons with arrays and scalars, unary minus,
-``.shape``, ``.dtype`` and basic slicing. No function changes its arguments."""
+``.shape``, ``.dtype`` and basic slicing. No function changes
+its arguments. NaN and infinity never get here: adapters refuse them before a kernel runs."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,13 @@ class Route:
     ``run(function, arrays, scalars)`` calls ``function(xp, *arrays, **scalars)``, with native arrays and the scalars
     rounded once to the arrays' dtype, and returns a tuple of native arrays. ``contracts`` says that the route may fuse
     a multiplication and an addition into one rounding, so that its results may differ from the others' by an ULP per
-    operation.
+    operation. ``flushes`` says that it may put zero in the place of denormal numbers.
     """
 
     name: str
     run: Callable[[Callable[..., Any], Sequence[Any], Mapping[str, float]], tuple[Any, ...]]
     contracts: bool = False
+    flushes: bool = False
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from hessiod.backends_mindspore import namespace as xp
 from hessiod.backends_mindspore.schedule import LearningRates
 from hessiod.core.errors import InvalidArgument, NonFinite
-from hessiod.core.rule import Rule
+from hessiod.core.rule import Kernel, Rule
 
 SLOTS = 4
 
@@ -78,12 +78,13 @@ class RuleOptimizer(nn.Optimizer):
             setattr(self, slot, state)
         self.slot_names = rule.slots
         self.slot0, self.slot1, self.slot2, self.slot3 = (*states, *[self.parameters] * (SLOTS - len(states)))
-        arrays = ("param", "grad", *rule.slots)
         self.step_kernel, self.step_scalars = rule.step.function, rule.step.scalars
         self.step_hyperparameters = rule.step.hyperparameters
-        self.step_operands = tuple(arrays.index(name) for name in rule.step.operands)
-        writes = [rule.step.results.index(slot) if slot in rule.step.results else -1 for slot in rule.slots]
-        self.write0, self.write1, self.write2, self.write3 = (*writes, *[-1] * (SLOTS - len(writes)))
+        self.step_operands, self.step_writes = places(rule.step, rule.slots)
+        if rule.refresh is not None:
+            self.refresh_kernel, self.refresh_scalars = rule.refresh.function, rule.refresh.scalars
+            self.refresh_hyperparameters = rule.refresh.hyperparameters
+            self.refresh_operands, self.refresh_writes = places(rule.refresh, rule.slots)
 
     def _bind_groups(
         self, rule: Rule, params: Sequence[Any], learning_rate: Any, weight_decay: Any, numbers: Mapping[str, float]
@@ -131,37 +132,63 @@ class RuleOptimizer(nn.Optimizer):
         doubles = scalars(**{name: values[name] for name in names})
         return {name: ops.cast(value, self.group_dtypes[group]) for name, value in doubles.items()}
 
-    def all_finite(self, arrays):
-        """Note for each array whether it is finite; return whether all are."""
-        flags = ops.stack([ops.isfinite(array).all() for array in arrays])
-        ops.assign(self.finite, flags)
-        return flags.all()
+    def sweep(self, kernel, scalars, operands, writes, gradients, estimates):
+        """Run a kernel over all parameters and assign its results."""
+        for param, grad, estimate, slot0, slot1, slot2, slot3, group in zip(  # noqa: B905
+            self.parameters, gradients, estimates, self.slot0, self.slot1, self.slot2, self.slot3, self.group_of
+        ):
+            arrays = (param, grad, estimate, slot0, slot1, slot2, slot3)
+            results = kernel(xp, *[arrays[place] for place in operands], **scalars[group])
+            if writes[0] >= 0:
+                ops.assign(param, results[writes[0]])
+            if writes[1] >= 0:
+                ops.assign(slot0, results[writes[1]])
+            if writes[2] >= 0:
+                ops.assign(slot1, results[writes[2]])
+            if writes[3] >= 0:
+                ops.assign(slot2, results[writes[3]])
+            if writes[4] >= 0:
+                ops.assign(slot3, results[writes[4]])
 
     def take_step(self, gradients):
         """Move every parameter and its slots."""
         scalars = [
             self.group_scalars(self.step_scalars, self.step_hyperparameters, group) for group in range(self.group_count)
         ]
-        for param, grad, slot0, slot1, slot2, slot3, group in zip(  # noqa: B905
-            self.parameters, gradients, self.slot0, self.slot1, self.slot2, self.slot3, self.group_of
-        ):
-            arrays = (param, grad, slot0, slot1, slot2, slot3)
-            results = self.step_kernel(xp, *[arrays[place] for place in self.step_operands], **scalars[group])
-            ops.assign(param, results[0])
-            if self.write0 >= 0:
-                ops.assign(slot0, results[self.write0])
-            if self.write1 >= 0:
-                ops.assign(slot1, results[self.write1])
-            if self.write2 >= 0:
-                ops.assign(slot2, results[self.write2])
-            if self.write3 >= 0:
-                ops.assign(slot3, results[self.write3])
+        self.sweep(self.step_kernel, scalars, self.step_operands, self.step_writes, gradients, gradients)
         ops.assign_add(self.global_step, self.global_step_increase_tensor)
+
+    def refresh(self, estimates):
+        """Fold curvature estimates into the state."""
+        scalars = [
+            self.group_scalars(self.refresh_scalars, self.refresh_hyperparameters, group)
+            for group in range(self.group_count)
+        ]
+        self.sweep(self.refresh_kernel, scalars, self.refresh_operands, self.refresh_writes, estimates, estimates)
 
     def guarded_step(self, gradients):
         """Take the step if every gradient is finite; otherwise change nothing but the count of refusals."""
         gradients = self.scale_grad(gradients)
-        if self.all_finite(gradients):
+        finite = ops.stack([ops.isfinite(grad).all() for grad in gradients])
+        ops.assign(self.finite, finite)
+        if finite.all():
+            self.take_step(gradients)
+        else:
+            ops.assign_add(self.refused, 1)
+        return True
+
+    def guarded_refresh_and_step(self, gradients, estimates):
+        """The same with curvature estimates, which have to be finite too."""
+        gradients = self.scale_grad(gradients)
+        finite = ops.stack(
+            [
+                ops.logical_and(ops.isfinite(grad).all(), ops.isfinite(estimate).all())
+                for grad, estimate in zip(gradients, estimates)  # noqa: B905
+            ]
+        )
+        ops.assign(self.finite, finite)
+        if finite.all():
+            self.refresh(estimates)
             self.take_step(gradients)
         else:
             ops.assign_add(self.refused, 1)
@@ -210,6 +237,15 @@ class RuleOptimizer(nn.Optimizer):
     def steps(self) -> int:
         """How many steps have been taken."""
         return int(self.global_step.asnumpy()[0])
+
+
+def places(kernel: Kernel, slots: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where a kernel's operands stand in (param, grad, estimate, *slots), and which result goes to the parameter and to
+    each slot: -1 for none."""
+    arrays = ("param", "grad", "estimate", *slots)
+    written = ("param", *slots, *[""] * (SLOTS - len(slots)))
+    operands = tuple(arrays.index(name) for name in kernel.operands)
+    return operands, tuple(kernel.results.index(name) if name in kernel.results else -1 for name in written)
 
 
 def check_parameters(params: Any) -> list[Any]:

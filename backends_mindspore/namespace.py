@@ -71,6 +71,10 @@ def stack(arrays):
     return ops.stack(arrays, -1)
 
 
+def concat(arrays):
+    return ops.concat(arrays)
+
+
 def reshape(x, shape):
     return ops.reshape(x, shape)
 

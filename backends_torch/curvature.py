@@ -125,10 +125,7 @@ class Hutchinson(Accumulator):
     def update(self, loss: Tensor | None, logits: Tensor | None, keep_graph: bool) -> None:
         """Add one probe's product; ``logits`` is not needed."""
         grads = gradients(check_loss(loss), self.params, create_graph=True)
-        probes = [
-            philox.signs(xp, param, seed=self.seed, step=self.step, index=index, sample=self.calls)
-            for index, param in enumerate(self.params)
-        ]
+        probes = philox.probes(xp, self.params, seed=self.seed, step=self.step, sample=self.calls)
         curved = [(grad, probe) for grad, probe in zip(grads, probes, strict=True) if grad.requires_grad]
         if curved:
             slopes, directions = zip(*curved, strict=True)

@@ -27,6 +27,7 @@ __all__ = [
     "bitwise_and",
     "bitwise_xor",
     "clip",
+    "concat",
     "cos",
     "cumsum",
     "exp",
@@ -79,6 +80,10 @@ def arange(n, like):
 
 def stack(arrays):
     return torch.stack(tuple(arrays), dim=-1)
+
+
+def concat(arrays):
+    return torch.cat(tuple(arrays))
 
 
 def astype(x, dtype):

@@ -60,9 +60,16 @@ def philox4x32(xp, counter, key, rounds=10):
     return c0, c1, c2, c3
 
 
-def words(xp, like, blocks, seed, step, sample, index, stream):
-    """``[blocks, 4]`` random words; ``step`` and ``sample`` may be 0-d int64 arrays."""
-    block = xp.arange(blocks, like)
+def blocks_of(size, each):
+    """How many blocks yield ``size`` numbers, ``each`` from one."""
+    return (size + each - 1) // each
+
+
+def words(xp, block, *, seed, step, index, sample, stream):
+    """``[blocks, 4]`` random words for an int64 array of block numbers.
+
+    ``index`` is an int or an array like ``block``; ``step`` and ``sample`` may be 0-d int64 arrays.
+    """
     zero = block * 0
     counter = (block, zero + index, zero + step, zero + (stream + 256 * sample))
     return xp.stack(philox4x32(xp, counter, (seed & WORD, (seed >> 32) & WORD)))
@@ -76,26 +83,36 @@ def size_of(like):
     return size
 
 
-def signs(xp, like, *, seed, step, index, sample=0):
-    """A Rademacher probe with the shape, dtype and device of ``like``: 128 signs from each block, least bit first.
+def signs_from(xp, bits, like):
+    """128 signs from each row of words, least bit first, shaped and typed like ``like``: bit 0 is +1, bit 1 is -1."""
+    ones = xp.bitwise_and(xp.shift_right(bits[..., None], xp.arange(32, like)), 1)
+    flat = xp.reshape(ones, (-1,))[: size_of(like)]
+    return xp.reshape(xp.astype(1 - 2 * flat, like.dtype), like.shape)
+
+
+def probes(xp, likes, *, seed, step, sample=0):
+    """A Rademacher probe for each parameter, shaped, typed and placed like it; its index is its place in ``likes``.
 
     >>> from hessiod.backends.numpy import namespace as xp
     >>> import numpy as np
-    >>> signs(xp, np.zeros((2, 3), np.float32), seed=0, step=1, index=0)
-    array([[-1.,  1.,  1.],
-           [ 1.,  1., -1.]], dtype=float32)
+    >>> probes(xp, [np.zeros((2, 3), np.float32), np.zeros(2)], seed=0, step=1)
+    [array([[-1.,  1.,  1.],
+           [ 1.,  1., -1.]], dtype=float32), array([1., 1.])]
     """
-    size = size_of(like)
-    bits = words(xp, like, (size + 127) // 128, seed, step, sample, index, PROBE)
-    bits = xp.bitwise_and(xp.shift_right(bits[..., None], xp.arange(32, like)), 1)
-    flat = xp.reshape(bits, (-1,))[:size]
-    return xp.reshape(xp.astype(1 - 2 * flat, like.dtype), like.shape)
+    counts = [blocks_of(size_of(like), 128) for like in likes]
+    ends = [sum(counts[: place + 1]) for place in range(len(counts))]
+    numbers = [xp.arange(count, likes[0]) for count in counts]
+    block = xp.concat(numbers)
+    index = xp.concat([numbers[place] * 0 + place for place in range(len(counts))])
+    bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=PROBE)
+    return [signs_from(xp, bits[ends[k] - counts[k] : ends[k]], likes[k]) for k in range(len(counts))]
 
 
 def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
     """Numbers in [0, 1) with 24 bits, shaped like ``like``, in float32 (exact): four from each block."""
     size = size_of(like)
-    bits = words(xp, like, (size + 3) // 4, seed, step, sample, index, stream)
+    block = xp.arange(blocks_of(size, 4), like)
+    bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=stream)
     flat = xp.reshape(bits, (-1,))[:size]
     return xp.reshape(xp.astype(xp.shift_right(flat, 8), xp.float32) * 2.0**-24, like.shape)
 
@@ -103,7 +120,9 @@ def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
 def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
     """Standard normal numbers shaped and typed like ``like``: Box and Muller's transform in float64, two from a pair."""
     size = size_of(like)
-    bits = xp.astype(words(xp, like, (size + 3) // 4, seed, step, sample, index, stream), xp.float64)
+    block = xp.arange(blocks_of(size, 4), like)
+    bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=stream)
+    bits = xp.astype(bits, xp.float64)
     radius = xp.sqrt(-2.0 * xp.log((bits[:, 0::2] + 1.0) * 2.0**-32))
     angle = bits[:, 1::2] * TURN_HIGH + bits[:, 1::2] * TURN_LOW
     flat = xp.reshape(xp.stack((radius * xp.cos(angle), radius * xp.sin(angle))), (-1,))[:size]

@@ -22,7 +22,7 @@ class Corpus:
 
     def batch(self, step: int, *, seed: int, rows: int, context: int) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets of a step, int32 ``[rows, context]``: a pure function of seed and step."""
-        bits = philox.words(xp, None, rows, seed, step, 0, 0, philox.BATCH)[:, 0]
+        bits = philox.words(xp, np.arange(rows), seed=seed, step=step, index=0, sample=0, stream=philox.BATCH)[:, 0]
         starts = bits % (len(self.data) - context)
         window = self.data[starts[:, None] + np.arange(context + 1)].astype(np.int32)
         return window[:, :-1], window[:, 1:]

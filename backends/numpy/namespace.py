@@ -29,6 +29,7 @@ __all__ = [
     "bitwise_and",
     "bitwise_xor",
     "clip",
+    "concat",
     "cos",
     "cumsum",
     "exp",
@@ -71,6 +72,10 @@ def arange(n, like):
 
 def stack(arrays):
     return np.stack(arrays, axis=-1)
+
+
+def concat(arrays):
+    return np.concatenate(arrays)
 
 
 def astype(x, dtype):

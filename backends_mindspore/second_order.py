@@ -1,0 +1,136 @@
+"""What every second-order optimizer adds to the adapter, and the Cell that trains with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from hessiod.backends_mindspore.adapter import RuleOptimizer
+from hessiod.backends_mindspore.curvature import GaussNewtonBartlett, Hutchinson, Loss
+from hessiod.core.errors import InvalidArgument, InvalidState
+from hessiod.core.rule import Rule
+
+
+class CurvatureOptimizer(RuleOptimizer):
+    """A rule that folds a curvature estimate into its state every ``every`` steps, first at step 1.
+
+    An estimate needs the forward pass, so such an optimizer trains through :class:`TrainStep`.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        params: Any,
+        learning_rate: Any,
+        hyperparameters: Mapping[str, float],
+        *,
+        estimator: str,
+        every: int,
+        seed: int,
+        likelihood: str | None = None,
+        **settings: Any,
+    ) -> None:
+        if not isinstance(every, int) or every < 1:
+            raise InvalidArgument(f"every: found {every!r}, expected a whole number of steps >= 1; 10 is the paper's")
+        if not isinstance(seed, int) or not 0 <= seed < 2**64:
+            raise InvalidArgument(f"seed: found {seed!r}, expected an integer in [0, 2^64)")
+        super().__init__(rule, params, learning_rate, hyperparameters, **settings)
+        self.estimator, self.every, self.seed, self.likelihood = estimator, every, seed, likelihood
+
+    @property
+    def curvature_due(self) -> bool:
+        """Whether the coming step wants a curvature estimate: at steps 1, 1 + every, 1 + 2 * every, ..."""
+        return self.steps % self.every == 0
+
+    def estimate_with(self, net: nn.Cell, loss_fn: Any) -> nn.Cell:
+        """The estimator as a Cell of (step, inputs) that returns loss, gradients and estimates."""
+        if self.estimator == "hutchinson":
+            return Hutchinson(net, loss_fn, self.parameters, self.loss_scale, self.seed)
+        return GaussNewtonBartlett(
+            net, loss_fn, self.parameters, self.loss_scale, self.seed, self.likelihood
+        )
+
+    def construct(self, gradients):
+        """Refused in a graph, which can raise only Python's own exceptions; see :meth:`__call__`."""
+        raise RuntimeError("this optimizer needs curvature: train with hessiod.mindspore.TrainStep(net, loss_fn, opt)")
+
+    def __call__(self, gradients: Any) -> Any:
+        """Refused: without a forward pass there is no curvature, and the step would be a silent sign step."""
+        raise InvalidState("this optimizer needs curvature: train with hessiod.mindspore.TrainStep(net, loss_fn, opt)")
+
+
+class TrainStep(nn.Cell):
+    """One training step as a Cell: ``loss = step(*inputs, target)``.
+
+    The whole step, with forward, backward, curvature where it is due, and update, is one graph in both modes. It can be
+    given to ``ms.train.Model`` as the train network.
+
+    Args:
+        net: from inputs to outputs (logits).
+        loss_fn: from outputs and target to a scalar.
+        optimizer: an optimizer of this package.
+
+    Raises:
+        InvalidArgument: for a net whose second derivative is known to be wrong, with an optimizer that needs it.
+        NonFinite: when a step was refused; nothing was changed.
+
+    >>> import mindspore as ms, numpy as np
+    >>> from mindspore import nn
+    >>> from hessiod.mindspore import SophiaG, TrainStep
+    >>> _ = ms.set_seed(0)
+    >>> net, x = nn.Dense(8, 4), ms.Tensor(np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32))
+    >>> y = ms.Tensor(np.arange(32, dtype=np.int32) % 4)
+    >>> opt = SophiaG(net.trainable_params(), learning_rate=0.01, every=10)
+    >>> step = TrainStep(net, nn.CrossEntropyLoss(), opt)
+    >>> losses = [float(step(x, y).asnumpy()) for _ in range(20)]
+    >>> losses[-1] < losses[0], opt.steps
+    (True, 20)
+    """
+
+    def __init__(self, net: nn.Cell, loss_fn: Any, optimizer: RuleOptimizer) -> None:
+        super().__init__(auto_prefix=False)
+        if not isinstance(optimizer, RuleOptimizer):
+            raise InvalidArgument(
+                f"optimizer: found {type(optimizer).__name__}, expected an optimizer of hessiod.mindspore; MindSpore's "
+                "own train with nn.TrainOneStepCell"
+            )
+        self.optimizer, self.weights = optimizer, optimizer.parameters
+        self.loss = Loss(net, loss_fn, optimizer.loss_scale)
+        self.second_order = isinstance(optimizer, CurvatureOptimizer)
+        if self.second_order:
+            self.every = optimizer.every
+            self.estimate = optimizer.estimate_with(net, loss_fn)
+
+    def plain_step(self, inputs):
+        """Forward, backward and update."""
+        (_, loss), gradients = ms.value_and_grad(self.loss, None, self.weights, has_aux=True)(inputs)
+        self.optimizer.guarded_step(gradients)
+        return loss
+
+    def curvature_step(self, inputs):
+        """Forward, backward, curvature and update."""
+        step = ops.cast(self.optimizer.global_step[0] + 1, ms.int64)
+        loss, gradients, estimates = self.estimate(step, inputs)
+        self.optimizer.guarded_refresh_and_step(gradients, estimates)
+        return loss
+
+    @ms.jit
+    def construct(self, *inputs):
+        """One step on a batch whose last input is the target."""
+        if self.second_order:
+            if self.optimizer.global_step[0] % self.every == 0:
+                loss = self.curvature_step(inputs)
+            else:
+                loss = self.plain_step(inputs)
+        else:
+            loss = self.plain_step(inputs)
+        return loss
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """One step; raise if it was refused and that was asked for."""
+        loss = super().__call__(*inputs)
+        self.optimizer.raise_if_refused()
+        return loss

@@ -1,0 +1,75 @@
+"""Trains the character GPT with an optimizer of this package; see :class:`hessiod.backends.gpt.trainer.Trainer`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+from mindspore.nn.learning_rate_schedule import LearningRateSchedule
+
+from hessiod.backends.gpt.config import RunConfig
+from hessiod.backends.gpt.trainer import StepMetrics
+from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
+from hessiod.backends_mindspore.optimizers import OPTIMIZERS
+from hessiod.backends_mindspore.second_order import TrainStep
+
+
+class WarmUp(LearningRateSchedule):
+    """RunConfig's schedule: linear up to the peak, then constant; in float64, as on the other frameworks."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.peak, self.length = Tensor(config.peak, ms.float64), Tensor(max(config.warmup, 1), ms.float64)
+
+    def construct(self, global_step):
+        """The learning rate of a step counted from 0."""
+        share = (ops.cast(global_step, ms.float64) + 1.0) / self.length
+        return self.peak * ops.minimum(share, ops.ones_like(share))
+
+
+class MindSporeTrainer:
+    """The loop that a user writes, one step at a time."""
+
+    def __init__(self, config: RunConfig, weights: Mapping[str, np.ndarray]) -> None:
+        self.config = config
+        net = GPT(config.model)
+        parameters = {parameter.name: parameter for parameter in net.trainable_params()}
+        self.parameters = {name: parameters[name] for name in config.model.shapes}
+        options = dict(config.hyperparameters)
+        if config.optimizer.startswith("sophia"):
+            options["seed"] = config.seed
+        rate = WarmUp(config)
+        self.optimizer = OPTIMIZERS[config.optimizer](list(self.parameters.values()), learning_rate=rate, **options)
+        self._write({f"model/{name}": array for name, array in weights.items()})
+        self.train = TrainStep(net, CrossEntropy(), self.optimizer)
+
+    def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
+        """One step on one batch."""
+        lr = self.config.peak * self.config.factor(self.optimizer.steps)
+        loss = float(self.train(Tensor(inputs), Tensor(targets)).asnumpy())
+        clip_fraction = getattr(self.optimizer, "clip_fraction", None)
+        return StepMetrics(loss, lr, clip_fraction() if clip_fraction else None)
+
+    def _arrays(self) -> dict[str, ms.Parameter]:
+        arrays = {f"model/{name}": parameter for name, parameter in self.parameters.items()}
+        for slot in self.optimizer.slot_names:
+            for name, parameter in zip(self.parameters, getattr(self.optimizer, slot), strict=True):
+                arrays[f"optimizer/{name}/{slot}"] = parameter
+        return arrays
+
+    def state(self) -> dict[str, np.ndarray]:
+        """A copy of weights and optimizer slots."""
+        return {name: parameter.asnumpy().copy() for name, parameter in self._arrays().items()}
+
+    def _write(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write through zero-copy views: a compiled graph does not see ``set_data``."""
+        parameters = self._arrays()
+        for name, array in arrays.items():
+            parameters[name].asnumpy()[...] = array
+
+    def load(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
+        """Take up where :meth:`state` was called after ``step`` steps."""
+        self._write(arrays)
+        self.optimizer.global_step.asnumpy()[...] = step
