@@ -60,13 +60,15 @@ class Route:
     ``run(function, arrays, scalars)`` calls ``function(xp, *arrays, **scalars)``, with native arrays and the scalars
     rounded once to the arrays' dtype, and returns a tuple of native arrays. ``contracts`` says that the route may fuse
     a multiplication and an addition into one rounding, so that its results may differ from the others' by an ULP per
-    operation. ``flushes`` says that it may put zero in the place of denormal numbers.
+    operation. ``flushes`` says that it may put zero in the place of denormal numbers,
+    ``compiles`` that each new shape costs seconds, so that the conformance suite gives it one.
     """
 
     name: str
     run: Callable[[Callable[..., Any], Sequence[Any], Mapping[str, float]], tuple[Any, ...]]
     contracts: bool = False
     flushes: bool = False
+    compiles: bool = False
 
 
 @runtime_checkable

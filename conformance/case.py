@@ -1,0 +1,32 @@
+"""One row of a report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+PASS, FAIL, UNSUPPORTED = "pass", "fail", "unsupported"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was compared, how far apart it was, and how far it may be.
+
+    ``worst_ulp`` and ``budget_ulp`` are those of the entry that comes nearest to its budget (or exceeds it most), in
+    ULP of the dtype at the size of the result; for a sum that cancels, of its larger term.
+    """
+
+    id: str
+    level: str
+    rule: str
+    backend: str
+    device: str
+    dtype: str
+    worst_ulp: float | None
+    budget_ulp: float | None
+    verdict: str
+    why: str
+
+    def document(self) -> dict[str, Any]:
+        """The row as JSON holds it."""
+        return asdict(self)
