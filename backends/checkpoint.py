@@ -18,7 +18,7 @@ FORMAT = "hessiod-1"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by a file with these bytes; whatever happens, the old or the new content is there, never a part."""
+    """Replace ``path`` by a file with these bytes; whatever happens, the old ones or the new are there, never a part."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
@@ -42,14 +42,14 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as error:
+            if metadata.get("format") != FORMAT:
+                raise InvalidArgument(
+                    f"checkpoint: {str(path)!r} has the format {metadata.get('format')!r}, expected {FORMAT!r}; "
+                    "give a checkpoint.safetensors written by hessiod"
+                )
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return arrays, json.loads(metadata["document"])
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise InvalidArgument(
             f"checkpoint: cannot read {str(path)!r} ({error}); give a checkpoint.safetensors written by hessiod"
         ) from error
-    if metadata.get("format") != FORMAT:
-        raise InvalidArgument(
-            f"checkpoint: {str(path)!r} has the format {metadata.get('format')!r}, expected {FORMAT!r}; "
-            "give a checkpoint.safetensors written by hessiod"
-        )
-    return arrays, json.loads(metadata["document"])

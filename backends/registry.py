@@ -44,7 +44,7 @@ def load(name: str) -> Backend:
         backend = entry.load()
     except BackendUnavailable:
         raise
-    except ImportError as error:
+    except (ImportError, AttributeError, OSError) as error:  # not there, no such object, a shared library missing
         distribution = entry.dist.name if entry.dist else "the package that provides it"
         raise BackendUnavailable(f"backend {name!r} of {distribution} cannot be imported: {error}") from error
     return check_backend(backend, name)

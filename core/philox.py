@@ -118,7 +118,7 @@ def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
 
 
 def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
-    """Standard normal numbers shaped and typed like ``like``: Box and Muller's transform in float64, two from a pair."""
+    """Standard normal numbers shaped and typed like ``like``: Box and Muller's transform of pairs, in float64."""
     size = size_of(like)
     block = xp.arange(blocks_of(size, 4), like)
     bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=stream)

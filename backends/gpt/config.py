@@ -46,7 +46,7 @@ class GPTConfig:
 
 
 LEARNING_RATES: Mapping[str, float] = {"sophia-g": 1e-3, "sophia-h": 1e-3, "adamw": 3e-3, "sgd": 0.1}
-"""Peak learning rates of ``hessiod train``, one an optimizer: a coarse search on this model, not a claim about others."""
+"""Peak learning rates of ``hessiod train``, from a coarse search on this model: no claim about others."""
 
 
 @dataclass(frozen=True)

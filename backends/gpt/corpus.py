@@ -51,6 +51,6 @@ def from_file(path: Path, context: int) -> Corpus:
 
 
 def python_documentation(context: int) -> Corpus:
-    """The language reference that ships with CPython, about 0.7 MB of English."""
+    """The language reference that ships with CPython, about 0.5 MB of English."""
     text = "\n".join(topics.topics[name] for name in sorted(topics.topics))
     return from_bytes(text.encode(), "pydoc_data.topics", context)
