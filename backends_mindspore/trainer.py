@@ -37,11 +37,8 @@ class MindSporeTrainer:
         net = GPT(config.model)
         parameters = {parameter.name: parameter for parameter in net.trainable_params()}
         self.parameters = {name: parameters[name] for name in config.model.shapes}
-        options = dict(config.hyperparameters)
-        if config.optimizer.startswith("sophia"):
-            options["seed"] = config.seed
         rate = WarmUp(config)
-        self.optimizer = OPTIMIZERS[config.optimizer](list(self.parameters.values()), learning_rate=rate, **options)
+        self.optimizer = OPTIMIZERS[config.optimizer](list(self.parameters.values()), learning_rate=rate, **config.options)
         self._write({f"model/{name}": array for name, array in weights.items()})
         self.train = TrainStep(net, CrossEntropy(), self.optimizer)
 

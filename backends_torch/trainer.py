@@ -26,10 +26,7 @@ class TorchTrainer:
         self.names = list(config.model.shapes)
         parameters = dict(self.model.named_parameters())
         self.parameters = [parameters[name] for name in self.names]
-        options = dict(config.hyperparameters)
-        if config.optimizer.startswith("sophia"):
-            options["seed"] = config.seed
-        self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, lr=config.peak, **options)
+        self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, lr=config.peak, **config.options)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, config.factor)
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
