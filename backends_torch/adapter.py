@@ -29,8 +29,7 @@ def flat_hyperparameters(group: Mapping[str, Any], rule: Rule) -> dict[str, floa
             raise InvalidArgument(f"betas: found {betas!r}, expected a pair of numbers in [0, 1), such as (0.9, 0.999)")
         values["beta1"], values["beta2"] = betas
     return {
-        name: values[name].item() if isinstance(values[name], Tensor) else values[name]
-        for name in rule.hyperparameters
+        name: values[name].item() if isinstance(values[name], Tensor) else values[name] for name in rule.hyperparameters
     }
 
 
@@ -109,7 +108,13 @@ class RuleOptimizer(torch.optim.Optimizer):
             if param.is_complex() or not param.is_floating_point() or param.layout != torch.strided:
                 raise InvalidArgument(
                     f"{self._name(group, position)}: found a {param.dtype} tensor with layout {param.layout}, expected "
-                    "a dense real floating-point parameter; leave it to another optimizer, or view a complex one as real"
+                    "a dense real floating-point parameter; leave it to another optimizer or view a complex one as real"
+                )
+            eps = self.values_of(group).get("eps", 0.0)
+            if eps and torch.tensor(eps, dtype=param.dtype) == 0:
+                raise InvalidArgument(
+                    f"eps: found {eps}, which is zero in {param.dtype}, the dtype of {self._name(group, position)}; "
+                    "keep parameters in float32 (autocast casts the arithmetic, not them), or give a larger eps"
                 )
 
     def _name(self, group: Mapping[str, Any], position: int) -> str:
@@ -145,8 +150,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Group index, parameter and gradient of everything that moves in this step."""
         for index, group in enumerate(self.param_groups):
             for position, param in enumerate(group["params"]):
+                if not param.requires_grad:
+                    continue
                 if param.grad is None:
-                    if param.requires_grad and group["missing"] == "raise":
+                    if group["missing"] == "raise":
                         raise InvalidState(
                             f"{self._name(group, position)} has no gradient; call loss.backward() first, freeze it "
                             "with requires_grad_(False), or construct the optimizer with missing='skip'"
@@ -169,8 +176,10 @@ class RuleOptimizer(torch.optim.Optimizer):
 
         The infinity norm is infinite or NaN exactly when an entry is, and cannot overflow.
         """
-        for what, tensors in (("gradient", grads), ("curvature estimate", list((estimates or {}).values()))):
+        for what, found in (("gradient", grads), ("curvature estimate", (estimates or {}).values())):
+            tensors = [tensor for tensor in found if tensor.numel()]
             if tensors and not torch.isfinite(get_total_norm(tensors, float("inf"))):
+                self._settled()
                 if self.param_groups[0]["nonfinite"] == "skip":
                     return False
                 raise NonFinite(
@@ -206,9 +215,9 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _state(self, rule: Rule, param: Tensor) -> dict[str, Any]:
         state = self.state[param]
-        if not state:
-            state["step"] = 0
-            for slot in rule.slots:
+        state.setdefault("step", 0)
+        for slot in rule.slots:
+            if slot not in state:  # a new parameter, or a rule that came with a changed hyperparameter
                 state[slot] = torch.zeros_like(param, memory_format=torch.preserve_format)
         return state
 
@@ -217,7 +226,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         return None
 
     def _settled(self) -> None:
-        """Called when a step is over, taken or skipped."""
+        """Forget what was gathered for one step: it is over, taken or not, or the state was replaced."""
 
     # Checkpoints
 
@@ -225,23 +234,32 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Load what ``state_dict`` of the same optimizer returned; anything else is refused and nothing is changed."""
         self._check_state(state_dict)
         super().load_state_dict(dict(state_dict))
+        self._settled()
 
     def _check_state(self, state_dict: Mapping[str, Any]) -> None:
-        saved = state_dict.get("param_groups", [])
-        if [len(group["params"]) for group in saved] != [len(group["params"]) for group in self.param_groups]:
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
             raise InvalidArgument(
-                f"state_dict: found groups of {[len(group['params']) for group in saved]} parameters, expected "
-                f"{[len(group['params']) for group in self.param_groups]}; construct the optimizer with the same groups"
+                f"state_dict: found a {type(state_dict).__name__} without 'state' and 'param_groups', expected what "
+                f"state_dict() of a {type(self).__name__} returned"
+            )
+        saved, state = state_dict["param_groups"], state_dict["state"]
+        found, expected = ([len(group.get("params", ())) for group in groups] for groups in (saved, self.param_groups))
+        if found != expected:
+            raise InvalidArgument(
+                f"state_dict: found groups of {found} parameters, expected {expected}; construct the optimizer with "
+                "the same groups"
             )
         for theirs, ours in zip(saved, self.param_groups, strict=True):
-            missing = sorted(set(ours) - set(theirs) - {"param_names"})
+            missing = sorted(set(self.defaults) - set(theirs))
             if missing:
                 raise InvalidArgument(
                     f"state_dict: its groups lack {', '.join(missing)}; it was not written by {type(self).__name__}"
                 )
-            rule = self.rule_of(theirs)
+            self._checked_values(theirs)
             for number, param in zip(theirs["params"], ours["params"], strict=True):
-                self._check_slots(rule, number, state_dict["state"].get(number), param)
+                self._check_slots(self.rule_of(theirs), number, state.get(number), param)
+        if saved[0]["step"] and not state:
+            raise InvalidArgument(f"state_dict: found no state after {saved[0]['step']} steps; the checkpoint is torn")
 
     def _check_slots(self, rule: Rule, number: int, state: Mapping[str, Any] | None, param: Tensor) -> None:
         if not state:
@@ -251,9 +269,10 @@ class RuleOptimizer(torch.optim.Optimizer):
                 raise InvalidArgument(
                     f"state_dict: parameter {number} has no {slot!r}; it was not written by {type(self).__name__}"
                 )
-            if slot != "step" and state[slot].shape != param.shape:
+            shape = tuple(getattr(state[slot], "shape", ()))
+            if slot != "step" and shape != tuple(param.shape):
                 raise InvalidArgument(
-                    f"state_dict: {slot!r} of parameter {number} has the shape {tuple(state[slot].shape)}, expected "
+                    f"state_dict: {slot!r} of parameter {number} has the shape {shape}, expected "
                     f"{tuple(param.shape)}; it belongs to another model"
                 )
 

@@ -6,7 +6,8 @@ array a parameter from the first call until the step that uses it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -18,10 +19,11 @@ from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.likelihood import RESIDUALS
 
 
-def gradients(outputs: Tensor, params: Sequence[Tensor], **options) -> list[Tensor]:
-    """``torch.autograd.grad`` with zeros for parameters that the graph does not use, and errors that say what to do."""
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn autograd's errors into ones that say what to do."""
     try:
-        found = torch.autograd.grad(outputs, params, allow_unused=True, **options)
+        yield
     except RuntimeError as error:
         message = str(error).splitlines()[0]
         if "second time" in message:
@@ -34,6 +36,12 @@ def gradients(outputs: Tensor, params: Sequence[Tensor], **options) -> list[Tens
                 "the forward under math attention, or use a Gauss-Newton estimate (SophiaG)"
             ) from error
         raise
+
+
+def gradients(outputs: Tensor | Sequence[Tensor], params: Sequence[Tensor], **options) -> list[Tensor]:
+    """``torch.autograd.grad`` with zeros for parameters that the graph does not use."""
+    with explained():
+        found = torch.autograd.grad(outputs, params, allow_unused=True, **options)
     return [torch.zeros_like(param) if grad is None else grad for param, grad in zip(params, found, strict=True)]
 
 
@@ -105,7 +113,8 @@ class GaussNewtonBartlett(Accumulator):
         return logits
 
     def _used(self, loss: Tensor, logits: Tensor) -> Tensor:
-        (grad,) = torch.autograd.grad(loss, [logits], retain_graph=True, allow_unused=True)
+        with explained():
+            (grad,) = torch.autograd.grad(loss, [logits], retain_graph=True, allow_unused=True)
         if grad is None:
             raise InvalidArgument("logits: the loss does not depend on them; pass the tensor it was computed from")
         used = grad != 0

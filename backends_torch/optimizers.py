@@ -9,15 +9,17 @@ import torch
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.adapter import Estimates, RuleOptimizer, apply
+from hessiod.backends_torch.curvature import GaussNewtonBartlett, Hutchinson
 from hessiod.backends_torch.second_order import CurvatureOptimizer
 from hessiod.core.curvature import gnb_kernel, gnb_scalars
 from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.likelihood import RESIDUALS
-from hessiod.core.rule import Rule
+from hessiod.core.rule import Hyperparameter, Rule
 from hessiod.core.rules import RULES
 from hessiod.core.sgd import sgd_rule
 
 OFFICIAL_EPS = 1e-15
+BATCH = Hyperparameter(1.0, low=0.0, open_low=True, way_out="give the number of targets that the loss averages")
 
 
 class Sophia(CurvatureOptimizer):
@@ -125,10 +127,10 @@ class SophiaG(Sophia):
 
         Their number is given later, to ``step(bs=...)``: in this loop h is the curvature divided by it.
         """
-        if self.steps and not self._official:
-            raise InvalidState("update_hessian: this run uses update_curvature; keep to one of the two loops")
+        self._keep_to_official("update_hessian")
         work = list(self._work())
-        self._finite([grad for *_, grad in work], None)
+        if not self._finite([grad for *_, grad in work], None):
+            return
         for group in self.param_groups:
             group["official"] = True
         for index, param, grad in work:
@@ -144,15 +146,23 @@ class SophiaG(Sophia):
             bs: only in the loop of the authors' code: how many targets the mean loss of ``update_hessian`` averages
                 (for a language model: tokens).
         """
-        if bs is not None and not bs > 0:
-            raise InvalidArgument(f"bs: found {bs!r}, expected the number of targets that the loss averages")
+        if bs is not None:
+            self._keep_to_official("step(bs=...)")
+            BATCH.check("bs", bs)
         if bs is None and self._official:
-            raise InvalidState("step: this run uses update_hessian(); pass bs=, the number of targets its loss averages")
-        if bs is not None and self.steps and not self._official:
-            raise InvalidState("step: bs belongs to update_hessian(); update_curvature counts the targets itself")
+            raise InvalidState("step: this run uses update_hessian(); pass bs=, the number of targets in its loss")
         for group in self.param_groups if bs is not None else ():
             group["official"], group["bs"] = True, bs
         return super().step(closure)
+
+    def _keep_to_official(self, call: str) -> None:
+        if not self._official and (self.steps or self._pending is not None):
+            raise InvalidState(f"{call}: this run uses update_curvature; keep to one of the two loops")
+
+    def _new_estimate(self) -> GaussNewtonBartlett | Hutchinson:
+        if self._official:
+            raise InvalidState("update_curvature: this run uses update_hessian(); keep to one of the two loops")
+        return super()._new_estimate()
 
     @property
     def _official(self) -> bool:
@@ -248,7 +258,7 @@ class AdamW(RuleOptimizer):
 
 
 class SGD(RuleOptimizer):
-    """SGD with momentum or Nesterov's momentum, the equations in :mod:`hessiod.core.sgd`; meaning as ``torch.optim.SGD``.
+    """SGD with momentum or Nesterov's momentum, in the equations of :mod:`hessiod.core.sgd`, like ``torch.optim.SGD``.
 
     State per parameter: ``momentum_buffer``, of its shape and dtype, in groups with momentum; none in the others.
 

@@ -64,7 +64,7 @@ class CurvatureOptimizer(RuleOptimizer):
             closure: instead of both, a function that runs a fresh forward and returns the loss, or the pair
                 (loss, logits). It runs under math attention, whose backward can be differentiated again.
         """
-        if (closure is None) == (loss is None):
+        if (closure is None) == (loss is None and logits is None):
             raise InvalidArgument("update_curvature: expected either loss= (and logits=) or closure=, not both or none")
         if self._pending is None:
             self._pending = self._new_estimate()
@@ -92,10 +92,12 @@ class CurvatureOptimizer(RuleOptimizer):
         if self._pending is None:
             if self.curvature_due:
                 raise InvalidState(
-                    f"curvature is due at step {self.steps + 1}: call update_curvature(loss=loss, logits=logits) before "
-                    "loss.backward() whenever opt.curvature_due"
+                    f"curvature is due at step {self.steps + 1}: call update_curvature(loss=loss, logits=logits) "
+                    "before loss.backward() whenever opt.curvature_due"
                 )
             return None
+        if not set(self._movable()) <= set(self._pending.params):
+            raise InvalidState("step: parameters were added or unfrozen after update_curvature; do that before it")
         estimates = self._pending.estimates()
         if isinstance(self._pending, Hutchinson):  # the Hessian of the loss; when climbing, minus it is minimised
             for group in self.param_groups:
@@ -106,8 +108,17 @@ class CurvatureOptimizer(RuleOptimizer):
     def _settled(self) -> None:
         self._pending = None
 
+    def _check_state(self, state_dict: Mapping[str, Any]) -> None:
+        super()._check_state(state_dict)
+        found, expected = state_dict["param_groups"][0]["estimator"], self.defaults["estimator"]
+        if found != expected:
+            raise InvalidArgument(
+                f"state_dict: found curvature of the estimator {found!r}, expected {expected!r}; it was not written by "
+                f"{type(self).__name__}"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """The whole state, between two steps; an estimate that no step has used yet cannot be saved."""
         if self._pending is not None:
-            raise InvalidState("state_dict: update_curvature was called and its step is still to come; save after step()")
+            raise InvalidState("state_dict: update_curvature was called and its step is yet to come; save after step()")
         return super().state_dict()
