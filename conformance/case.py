@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 PASS, FAIL, UNSUPPORTED = "pass", "fail", "unsupported"
@@ -28,5 +29,9 @@ class Case:
     why: str
 
     def document(self) -> dict[str, Any]:
-        """The row as JSON holds it."""
-        return asdict(self)
+        """The row as JSON holds it, which knows no infinity."""
+        row = asdict(self)
+        for name in ("worst_ulp", "budget_ulp"):
+            if row[name] is not None and not isfinite(row[name]):
+                row[name] = None
+        return row

@@ -82,7 +82,9 @@ class Interval:
     def __mul__(self, other: Any) -> Interval:
         other = self._of(other)
         ends = [a * b for a in (self.low, self.high) for b in (other.low, other.high)]
-        return self._rounded(*[np.where(np.isnan(end), end.dtype.type(0), end) for end in ends])  # 0 * inf: an infinite end is a bound
+        return self._rounded(
+            *[np.where(np.isnan(end), end.dtype.type(0), end) for end in ends]
+        )  # 0 * inf: an infinite end is a bound
 
     __radd__ = __add__
     __rmul__ = __mul__

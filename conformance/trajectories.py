@@ -51,7 +51,9 @@ def losses(backend: Backend, optimizer: str, steps: int, **options: object) -> n
     return np.array(found)
 
 
-def compare(identity: str, row: Mapping[str, str], found: np.ndarray, expected: np.ndarray, against: str) -> Iterator[Case]:
+def compare(
+    identity: str, row: Mapping[str, str], found: np.ndarray, expected: np.ndarray, against: str
+) -> Iterator[Case]:
     """One row for each budget."""
     relative = np.abs(found - expected) / np.abs(expected)
     for steps, budget in BUDGETS.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from math import isfinite
 
 from hessiod.core.errors import InvalidArgument
 
@@ -75,6 +76,8 @@ class RunConfig:
             raise InvalidArgument(f"optimizer: found {self.optimizer!r}, expected one of {', '.join(SETTINGS)}")
         if self.batch < 1:
             raise InvalidArgument(f"batch: found {self.batch}, expected at least 1 sequence")
+        if self.lr is not None and not (isfinite(self.lr) and self.lr >= 0):
+            raise InvalidArgument(f"lr: found {self.lr}, expected a number >= 0; leave it out for the optimizer's own")
         if not 0 <= self.seed < 2**64:
             raise InvalidArgument(f"seed: found {self.seed}, expected an integer in [0, 2^64)")
 
@@ -96,7 +99,3 @@ class RunConfig:
         It does not depend on the run's length, so a run can be stopped, resumed and prolonged.
         """
         return min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-
-    def document(self) -> dict[str, object]:
-        """The settings as a plain mapping, to be written beside the weights."""
-        return asdict(self)
