@@ -134,8 +134,9 @@ class SophiaG(Sophia):
         for group in self.param_groups:
             group["official"] = True
         for index, param, grad in work:
-            rule, group = self.rule_of(self.param_groups[index]), self.param_groups[index]
-            estimate = gnb_kernel(xp, grad, **gnb_scalars(count=1.0))
+            group, estimate = self.param_groups[index], gnb_kernel(xp, grad, **gnb_scalars(count=1.0))
+            rule = self.rule_of(group)
+            assert rule.refresh is not None
             apply(rule.refresh, {**self._state(rule, param), "estimate": estimate}, self.values_of(group))
 
     def step(self, closure: Callable[[], Any] | None = None, *, bs: float | None = None) -> Any:
@@ -285,9 +286,9 @@ class SGD(RuleOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
     ) -> None:
-        hyperparameters = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
-        settings = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
-        super().__init__(params, {**hyperparameters, "nesterov": nesterov}, **settings)
+        numbers = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
+        hyperparameters = {**numbers, "nesterov": nesterov}
+        super().__init__(params, hyperparameters, maximize=maximize, nonfinite=nonfinite, missing=missing)
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
         """Plain, with momentum or Nesterov's, as the group's hyperparameters say."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
 from hessiod.backends.gpt.config import RunConfig
 from hessiod.backends.gpt.trainer import StepMetrics
@@ -19,6 +20,7 @@ class TorchTrainer:
     """The loop that a user writes, one step at a time."""
 
     def __init__(self, config: RunConfig, weights: Mapping[str, np.ndarray], dtype: str = "float32") -> None:
+        self.config = config
         self.dtype = getattr(torch, dtype)
         self.model = GPT(config.model)
         self.model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
@@ -27,7 +29,7 @@ class TorchTrainer:
         parameters = dict(self.model.named_parameters())
         self.parameters = [parameters[name] for name in self.names]
         self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, lr=config.peak, **config.options)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, config.factor)
+        self.schedule = LambdaLR(self.optimizer, config.factor)
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
         """One step on one batch."""
@@ -37,7 +39,7 @@ class TorchTrainer:
         if isinstance(optimizer, CurvatureOptimizer) and optimizer.curvature_due:
             optimizer.update_curvature(loss=loss, logits=logits)
         loss.backward()
-        lr = self.schedule.get_last_lr()[0]
+        lr = float(self.schedule.get_last_lr()[0])
         optimizer.step()
         optimizer.zero_grad()
         self.schedule.step()
@@ -65,5 +67,4 @@ class TorchTrainer:
         weights = {name: torch.tensor(arrays[f"model/{name}"]) for name in self.names}
         self.optimizer.load_state_dict(document)
         self.model.load_state_dict(weights)
-        self.schedule.last_epoch = step - 1
-        self.schedule.step()
+        self.schedule = LambdaLR(self.optimizer, self.config.factor, last_epoch=step - 1)

@@ -1,6 +1,7 @@
 """What every framework's run starts from: settings, text, batches and initial weights."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -119,6 +120,6 @@ def test_the_warm_up_is_linear_then_constant():
 
 
 def test_a_runs_settings_can_be_written_as_json():
-    document = json.loads(json.dumps(RunConfig("sophia-g", seed=2**64 - 1).document()))
+    document = json.loads(json.dumps(asdict(RunConfig("sophia-g", seed=2**64 - 1))))
     assert document["seed"] == 2**64 - 1
     assert document["model"]["context"] == 64

@@ -47,6 +47,11 @@ def test_backends_loads_no_framework():
     assert loaded_by(f"{walk}\n    importlib.import_module(m.name)") == {"numpy"}
 
 
+@pytest.mark.parametrize("package", ["conformance", "cli"])
+def test_the_suite_and_the_command_line_load_no_framework(package):
+    assert not loaded_by(f"import hessiod.{package}") & {"torch", "mindspore"}
+
+
 def test_the_torch_facade_loads_torch_alone():
     assert loaded_by("import hessiod.torch") == {"torch", "numpy"}
 
