@@ -11,17 +11,7 @@ corrections are scalars and stay on the host: ``sqrt(v / c) = c**-0.5 * sqrt(v)`
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from hessiod.core.rule import LEARNING_RATE, Hyperparameter, Kernel, Rule, decay_rate
-
-
-class AdamWStep(NamedTuple):
-    """The parameter and both gradient averages after a step."""
-
-    theta: Any
-    m: Any
-    v: Any
 
 
 def adamw_scalars(*, lr, beta1, beta2, eps, weight_decay, step):
@@ -39,19 +29,19 @@ def adamw_scalars(*, lr, beta1, beta2, eps, weight_decay, step):
 
 
 def adamw_kernel(xp, theta, grad, m, v, *, rate, keep1, take1, keep2, take2, grow, eps, shrink):
-    """One step of Algorithm 2; all arrays have the parameter's shape.
+    """``theta, m, v`` after one step of Algorithm 2; all arrays have the parameter's shape.
 
     >>> from hessiod.backends.numpy import namespace as xp
     >>> import numpy as np
     >>> scalars = adamw_scalars(lr=0.1, beta1=0.9, beta2=0.999, eps=0.0, weight_decay=0.0, step=1)
     >>> zero = np.zeros(2)
-    >>> adamw_kernel(xp, zero, np.array([1e-3, -50.0]), zero, zero, **scalars).theta.round(12)   # lr * sign(grad)
+    >>> adamw_kernel(xp, zero, np.array([1e-3, -50.0]), zero, zero, **scalars)[0].round(12)   # lr * sign(grad)
     array([-0.1,  0.1])
     """
     m = keep1 * m + take1 * grad
     v = keep2 * v + take2 * (grad * grad)
     theta = shrink * theta - rate * (m / (grow * xp.sqrt(v) + eps))
-    return AdamWStep(theta, m, v)
+    return theta, m, v
 
 
 ADAMW = Rule(

@@ -8,8 +8,9 @@ everywhere.
     scalars(**hyperparameters) -> {name: double}
     kernel(xp, *operands, **scalars) -> (*results)
 
-A kernel multiplies by scalars and never divides an array by one: some frameworks do that as a multiplication by the
-reciprocal, which rounds twice.
+A kernel returns a plain tuple: MindSpore would build a NamedTuple by calling back into Python from inside the graph,
+and then take its entries for float64. It multiplies by scalars and never divides an array by one: some frameworks do
+that as a multiplication by the reciprocal, which rounds twice.
 
 ``xp`` is the namespace of array functions that a backend supplies (:mod:`hessiod.backends.contract` lists it).
 """

@@ -13,23 +13,10 @@ Three rules, because they differ in state and memory traffic: the plain one hold
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import LEARNING_RATE, WEIGHT_DECAY, Kernel, Rule, decay_rate
-
-
-class SGDStep(NamedTuple):
-    """The parameter after a plain step."""
-
-    theta: Any
-
-
-class MomentumStep(NamedTuple):
-    """The parameter and its momentum buffer after a step."""
-
-    theta: Any
-    b: Any
 
 
 def sgd_scalars(*, lr, weight_decay):
@@ -39,7 +26,7 @@ def sgd_scalars(*, lr, weight_decay):
 
 def sgd_kernel(xp, theta, grad, *, lr, decay):
     """``theta - lr * (grad + weight_decay * theta)``."""
-    return SGDStep(theta - lr * (grad + decay * theta))
+    return (theta - lr * (grad + decay * theta),)
 
 
 def momentum_scalars(*, lr, momentum, dampening, weight_decay, step):
@@ -55,17 +42,17 @@ def momentum_kernel(xp, theta, grad, b, *, lr, keep, take, decay):
     >>> import numpy as np
     >>> scalars = momentum_scalars(lr=0.1, momentum=0.5, dampening=0.0, weight_decay=0.0, step=2)
     >>> momentum_kernel(xp, np.array([1.0]), np.array([2.0]), np.array([4.0]), **scalars)
-    MomentumStep(theta=array([0.6]), b=array([4.]))
+    (array([0.6]), array([4.]))
     """
     b = keep * b + take * (grad + decay * theta)
-    return MomentumStep(theta - lr * b, b)
+    return theta - lr * b, b
 
 
 def nesterov_kernel(xp, theta, grad, b, *, lr, keep, take, decay):
     """``b = momentum * b + g``, then ``theta - lr * (g + momentum * b)``: the gradient looks one step ahead."""
     g = grad + decay * theta
     b = keep * b + take * g
-    return MomentumStep(theta - lr * (g + keep * b), b)
+    return theta - lr * (g + keep * b), b
 
 
 _PLAIN = {"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}

@@ -15,17 +15,8 @@ Neither average is bias-corrected. Where nothing is clipped the step is ``lr * m
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from hessiod.core.curvature import ema_kernel, ema_scalars
 from hessiod.core.rule import LEARNING_RATE, WEIGHT_DECAY, Hyperparameter, Kernel, Rule, decay_rate
-
-
-class SophiaStep(NamedTuple):
-    """The parameter and its gradient average after a step."""
-
-    theta: Any
-    m: Any
 
 
 def sophia_scalars(*, lr, beta1, rho, eps, weight_decay):
@@ -41,19 +32,19 @@ def sophia_scalars(*, lr, beta1, rho, eps, weight_decay):
 
 
 def sophia_kernel(xp, theta, grad, m, h, *, lr, keep, take, rho, eps, shrink):
-    """One step of Algorithm 3, lines 6 and 10 to 12; all arrays have the parameter's shape.
+    """``theta, m`` after one step of Algorithm 3, lines 6 and 10 to 12; all arrays have the parameter's shape.
 
     >>> from hessiod.backends.numpy import namespace as xp
     >>> import numpy as np
     >>> scalars = sophia_scalars(lr=0.1, beta1=0.0, rho=0.5, eps=1e-12, weight_decay=0.0)
     >>> theta, grad, h = np.zeros(3), np.ones(3), np.array([4.0, 1.0, -1.0])
-    >>> sophia_kernel(xp, theta, grad, np.zeros(3), h, **scalars).theta      # lr/(rho*h), clipped, sign step
+    >>> sophia_kernel(xp, theta, grad, np.zeros(3), h, **scalars)[0]      # lr/(rho*h), clipped, sign step
     array([-0.05, -0.1 , -0.1 ])
     """
     m = keep * m + take * grad
     ratio = xp.clip(m / xp.maximum(rho * h, eps), -1.0, 1.0)
     theta = shrink * theta - lr * ratio
-    return SophiaStep(theta, m)
+    return theta, m
 
 
 def clip_scalars(*, rho, eps):
