@@ -73,32 +73,38 @@ class Verdict:
     where: str
 
 
-def unit(dtype: np.dtype, flushes: bool, *sizes: np.ndarray) -> np.ndarray:
-    """The ULP at the largest of some magnitudes; where denormals are flushed, no less than the smallest normal number."""
+def unit(dtype: np.dtype, *sizes: np.ndarray) -> np.ndarray:
+    """The ULP at the largest of some magnitudes."""
     info = np.finfo(dtype)
     largest = np.maximum.reduce([np.abs(size.astype(np.longdouble)) for size in sizes])
-    ulp = np.spacing(np.clip(largest, info.smallest_normal, info.max / 2).astype(dtype)).astype(np.longdouble)
-    return np.maximum(ulp, info.smallest_normal) if flushes else ulp
+    return np.spacing(np.clip(largest, info.smallest_normal, info.max / 2).astype(dtype)).astype(np.longdouble)
 
 
-def judge(got: np.ndarray, expected: np.ndarray, enclosure: Interval, ulp: np.ndarray, where: str) -> Verdict:
-    """Measure a result against what was expected and what may be."""
+def judge(
+    got: np.ndarray, expected: np.ndarray, enclosure: Interval, flushed: Interval, ulp: np.ndarray, where: str
+) -> Verdict:
+    """Measure a result against what was expected and what may be.
+
+    ``flushed`` encloses also what flushing of denormals may lead to; entries that need it are counted, not measured.
+    """
+    if not got.size:
+        return Verdict(0.0, 0.0, 0.0, where)
     with np.errstate(all="ignore"):
         value, exact = got.astype(np.longdouble), expected.astype(np.longdouble)
         error = np.where(value == exact, 0, np.abs(value - exact)) / ulp
         settled = (enclosure.low == exact) & (enclosure.high == exact)
         budget = np.where(settled, 0, np.maximum(enclosure.high - exact, exact - enclosure.low) / ulp)
         ratio = np.where(error == 0, 0, error / np.where(budget > 0, budget, np.inf))
-        outside = ~enclosure.contains(got) | np.isnan(value)
-        ratio = np.where(outside, np.inf, np.minimum(np.nan_to_num(ratio, nan=0.0), 1))
-    if not ratio.size:
-        return Verdict(0.0, 0.0, 0.0, where)
-    flushed = int(np.count_nonzero(error)) if settled.any() else 0
-    if flushed and not outside.any():  # say what holds for the entries without denormals, and count the others
-        ratio = np.where(settled, ratio, -1)
-        where = f"{where}, {flushed} of {ratio.size} entries with flushed denormals"
+        ratio = np.minimum(np.nan_to_num(ratio, nan=0.0), 1)
+        faithful = enclosure.contains(got)
+        ratio = np.where(faithful, ratio, np.where(flushed.contains(got), -1, np.inf))
+    count = int(np.count_nonzero(ratio == -1))
+    if count:
+        where = f"{where}, {count} of {ratio.size} entries with flushed denormals"
     index = np.unravel_index(np.argmax(ratio), ratio.shape)
     place = f"{where}, entry {tuple(int(i) for i in index)}"
+    if ratio[index] == -1:
+        return Verdict(0.0, 0.0, 0.0, place)
     return Verdict(float(ratio[index]), float(error[index]), float(budget[index]), place)
 
 
@@ -133,22 +139,27 @@ def measure_one(
     exact = {name: values[name] for name in kernel.hyperparameters}
     with np.errstate(all="ignore"):
         printed = FORMULAS[subject.name](*[array.astype(np.longdouble) for array in arrays], **exact)
-    common: dict[str, Any] = dict(dtype=dtype, flushes=route.flushes)
-    may = enclose(kernel.function, arrays, scalars, kind="rounding", round_scalars=False, **common)
-    kind = "rounding" if route.contracts else "agreement"
-    must = enclose(kernel.function, arrays, scalars, kind=kind, **common)
+
+    def enclosures(kind: str, **options: bool) -> zip:
+        ways = [
+            enclose(kernel.function, arrays, scalars, dtype=dtype, kind=kind, flushes=f, **options) for f in flushes
+        ]
+        return zip(ways[0], ways[-1], strict=True)
+
+    flushes = (False, True) if route.flushes else (False,)
+    may = enclosures("rounding", round_scalars=False)
+    must = enclosures("rounding" if route.contracts else "agreement")
     verdicts: dict[str, Verdict] = {}
     for name, *result in zip(kernel.results, got, reference, printed, may, must, strict=True):
         value, numpy_value, formula_value, loose, tight = result
         if value.dtype != dtype or value.shape != arrays[0].shape:
             raise TypeError(f"{name}: found {value.dtype}{value.shape}, expected {dtype}{arrays[0].shape}")
         before = [array for array, operand in zip(arrays, kernel.operands, strict=True) if operand == name]
-        ulp = unit(dtype, route.flushes, formula_value, *before)
-        place = f"{where}, {name}"
-        formula = judge(value, in_range(formula_value, dtype), loose, ulp, place)
-        if not loose.contains(in_range(formula_value, dtype)).all():
+        ulp, place = unit(dtype, formula_value, *before), f"{where}, {name}"
+        formula = judge(value, in_range(formula_value, dtype), *loose, ulp, place)
+        if not loose[0].contains(in_range(formula_value, dtype)).all():
             formula = Verdict(np.inf, formula.worst_ulp, formula.budget_ulp, f"{place}: the kernel is not the formula")
-        agreement = judge(value, numpy_value, tight, ulp, place)
+        agreement = judge(value, numpy_value, *tight, ulp, place)
         for kind, verdict in (("formula", formula), ("agreement", agreement)):
             if kind not in verdicts or verdict.ratio > verdicts[kind].ratio:
                 verdicts[kind] = verdict

@@ -18,17 +18,32 @@ def figure(value: float | None) -> str:
     return "" if value is None else "0" if value == 0 else f"{value:.3g}"
 
 
-def worst_by_column(cases: list[Case]) -> dict[str, dict[str, Case]]:
-    """For each kernel or run, the row nearest to failing in each column (backend, route, dtype)."""
-    matrix: dict[str, dict[str, Case]] = {}
+SECTIONS = {
+    "formula": "Level 1: kernels against the published formulas",
+    "agreement": "Level 1: kernels against the numpy backend",
+    "L4": "Level 4: training runs of the character GPT",
+}
+Matrix = dict[str, dict[str, Case]]
+
+
+def matrices(cases: list[Case]) -> dict[str, Matrix]:
+    """By section, kernel or run, and column (backend, route, dtype): the row that comes nearest to failing."""
+    found: dict[str, Matrix] = {title: {} for title in SECTIONS.values()}
     for case in cases:
         parts = case.id.split("/")
-        name = f"{case.level} {parts[1]}"
-        column = " ".join([case.backend, *(parts[3:5] if case.level == "L1" and len(parts) > 4 else [])])
-        known = matrix.setdefault(name, {}).get(column)
-        if known is None or strain(case) > strain(known):
-            matrix[name][column] = case
-    return matrix
+        if case.level == "L1" and len(parts) == 6:
+            title, column = SECTIONS[parts[5]], " ".join(parts[2:5])
+        else:
+            title, column = SECTIONS["L4"], f"{case.backend} against {parts[3]}" if len(parts) > 3 else case.backend
+        cells = found[title].setdefault(parts[1], {})
+        if column not in cells or strain(case) > strain(cells[column]):
+            cells[column] = case
+    return {title: matrix for title, matrix in found.items() if matrix}
+
+
+def columns(matrix: Matrix) -> list[str]:
+    """The columns of a matrix, in the order of their first appearance."""
+    return list(dict.fromkeys(column for cells in matrix.values() for column in cells))
 
 
 def strain(case: Case) -> float:
@@ -81,10 +96,8 @@ def as_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure
-    matrix = worst_by_column(report.cases)
-    columns = list(dict.fromkeys(column for row in matrix.values() for column in row))
     return environment.get_template("report.html").render(
-        report=report, headline=headline(report), matrix=matrix, columns=columns, strain=strain
+        report=report, headline=headline(report), matrices=matrices(report.cases), columns=columns, strain=strain
     )
 
 
