@@ -18,7 +18,7 @@ FORMAT = "hessiod-1"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by a file with these bytes; whatever happens, the old ones or the new are there, never a part."""
+    """Replace ``path`` by a file with these bytes; come what may, the old ones or the new are there, never part of them."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
