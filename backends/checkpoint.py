@@ -18,7 +18,7 @@ FORMAT = "hessiod-1"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by a file with these bytes; come what may, the old ones or the new are there, never part of them."""
+    """Replace ``path`` by a file with these bytes; at every moment it holds all of the old ones or all of the new."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
