@@ -1,4 +1,4 @@
-"""The conformance suite: is this backend, on this device, right?
+"""The conformance suite says whether a backend, on a device, is right.
 
 ================  ================================================================
 ``suite``         runs the levels over backends and collects the rows

@@ -6,10 +6,10 @@ therefore counted from the kernel's own operations, element by element, cancella
 
 Three kinds of widening:
 
-``rounding``   half an ULP each way: any rounding to nearest, any fusing of a product and a sum. Endpoints are computed in
-               extended precision.
-``flushing``   none, but a denormal number may be replaced by zero. Endpoints are computed in the kernel's own dtype, so
-               that without denormals the enclosure is one number: the result must agree bit for bit.
+``rounding``   half an ULP each way: any rounding to nearest, any fusing of a product and a sum. Endpoints are
+               computed in extended precision.
+``flushing``   none, but a denormal number may be replaced by zero. Endpoints are computed in the kernel's own dtype:
+               without denormals the enclosure is one number, and the result must agree bit for bit.
 ``exact``      none at all.
 """
 
@@ -29,7 +29,7 @@ def exact(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def flushing(dtype: np.dtype) -> Widening:
-    """Denormal numbers may become zero; so may the smallest normal one, if a result was denormal before it was rounded."""
+    """Denormal numbers may become zero; so may the smallest normal one, which a denormal may have been rounded to."""
     tiny = np.finfo(dtype).smallest_normal
 
     def widen(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

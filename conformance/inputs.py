@@ -16,8 +16,19 @@ def landmarks(dtype: np.dtype) -> np.ndarray:
     """Zeros, denormals, the neighbourhood of 1, and magnitudes whose squares are still finite in float32."""
     info = np.finfo(dtype)
     denormal, normal = float(info.smallest_subnormal), float(info.smallest_normal)
-    positive = [denormal, 1000 * denormal, normal / 2, normal, 1e-30, 1e-12, 1e-7, 0.1, 1 - info.epsneg, 1.0]
-    positive += [1 + info.eps, 3.0, 1e4, 1e12, 1e18]
+    positive: list[float] = [
+        denormal,
+        1000 * denormal,
+        normal / 2,
+        normal,
+        1e-30,
+        1e-12,
+        1e-7,
+        0.1,
+        1 - float(info.epsneg),
+        1.0,
+    ]
+    positive += [1 + float(info.eps), 3.0, 1e4, 1e12, 1e18]
     return np.array([0.0, -0.0, *positive, *[-value for value in positive]], dtype)
 
 

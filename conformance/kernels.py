@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -140,7 +139,7 @@ def measure_one(
     with np.errstate(all="ignore"):
         printed = FORMULAS[subject.name](*[array.astype(np.longdouble) for array in arrays], **exact)
 
-    def enclosures(kind: str, **options: bool) -> zip:
+    def enclosures(kind: str, **options: bool) -> Iterator[tuple[Interval, Interval]]:
         ways = [
             enclose(kernel.function, arrays, scalars, dtype=dtype, kind=kind, flushes=f, **options) for f in flushes
         ]
@@ -156,10 +155,10 @@ def measure_one(
             raise TypeError(f"{name}: found {value.dtype}{value.shape}, expected {dtype}{arrays[0].shape}")
         before = [array for array, operand in zip(arrays, kernel.operands, strict=True) if operand == name]
         ulp, place = unit(dtype, formula_value, *before), f"{where}, {name}"
-        formula = judge(value, in_range(formula_value, dtype), *loose, ulp, place)
+        formula = judge(value, in_range(formula_value, dtype), *loose, ulp=ulp, where=place)
         if not loose[0].contains(in_range(formula_value, dtype)).all():
             formula = Verdict(np.inf, formula.worst_ulp, formula.budget_ulp, f"{place}: the kernel is not the formula")
-        agreement = judge(value, numpy_value, *tight, ulp, place)
+        agreement = judge(value, numpy_value, *tight, ulp=ulp, where=place)
         for kind, verdict in (("formula", formula), ("agreement", agreement)):
             if kind not in verdicts or verdict.ratio > verdicts[kind].ratio:
                 verdicts[kind] = verdict

@@ -59,7 +59,9 @@ def rows(listing: Listing, trajectories: Trajectories) -> Iterator[Case]:
     """Every row of a backend."""
     backend = listing.backend
     if backend is None:
-        row = dict(level="L1", rule="", backend=listing.name, device="", dtype="", worst_ulp=None, budget_ulp=None)
+        row: dict[str, Any] = dict(
+            level="L1", rule="", backend=listing.name, device="", dtype="", worst_ulp=None, budget_ulp=None
+        )
         yield Case(f"L1/{listing.name}", **row, verdict=UNSUPPORTED, why=listing.reason)
         return
     yield from run_kernels(backend)

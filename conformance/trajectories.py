@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def losses(backend: Backend, optimizer: str, steps: int, **options: object) -> n
 
 
 def compare(
-    identity: str, row: Mapping[str, str], found: np.ndarray, expected: np.ndarray, against: str
+    identity: str, row: Mapping[str, Any], found: np.ndarray, expected: np.ndarray, against: str
 ) -> Iterator[Case]:
     """One row for each budget."""
     relative = np.abs(found - expected) / np.abs(expected)
@@ -81,8 +82,10 @@ class Trajectories:
         """Level 4 of a backend."""
         for optimizer, steps in STEPS.items():
             identity = f"L4/gpt.{optimizer}/{backend.name}"
-            row = dict(level="L4", rule=optimizer, backend=backend.name, device=backend.devices()[0], dtype="float32")
-            blank = dict(worst_ulp=None, budget_ulp=None)
+            row: dict[str, Any] = dict(
+                level="L4", rule=optimizer, backend=backend.name, device=backend.devices()[0], dtype="float32"
+            )
+            blank: dict[str, Any] = dict(worst_ulp=None, budget_ulp=None)
             if optimizer not in backend.optimizers:
                 why = f"the backend has no optimizer {optimizer!r}"
                 yield Case(f"{identity}/golden/50", **row, **blank, verdict=UNSUPPORTED, why=why)

@@ -25,6 +25,9 @@ class Trainer(Protocol):
     shapes of :class:`~hessiod.backends.gpt.config.GPTConfig`; settings hold the step count.
     """
 
+    slots: tuple[str, ...]
+    """The optimizer's state slots; each parameter has one array in each."""
+
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
         """Train on one batch of int32 ``[rows, context]`` tokens; the loss is the mean over all targets, in nats."""
 

@@ -1,4 +1,4 @@
-"""The command line: ``hessiod backends``, ``hessiod train``, ``hessiod conformance``.
+"""The commands together, and how errors end: ``hessiod backends``, ``hessiod train``, ``hessiod conformance``.
 
 Every error that hessiod raises on purpose is one line on standard error and exit status 2.
 """

@@ -26,7 +26,7 @@ def draw_losses(runs: Mapping[str, list[dict[str, Any]]], title: str, path: Path
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for place, (name, metrics) in enumerate(runs.items()):
-        style = dict(lw=3.5, alpha=0.45) if place == 0 and len(runs) > 1 else dict(lw=1.2)
+        style: dict[str, Any] = dict(lw=3.5, alpha=0.45) if place == 0 and len(runs) > 1 else dict(lw=1.2)
         axes.plot([row["step"] for row in metrics], [row["loss"] for row in metrics], label=name, **style)
     axes.set(xlabel="step", ylabel="loss, nats per byte", title=title)
     axes.grid(alpha=0.3)

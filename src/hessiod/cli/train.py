@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -42,7 +43,7 @@ class Run:
     @property
     def document(self) -> dict[str, Any]:
         """What a checkpoint says about the run."""
-        text = hashlib.sha256(self.corpus.data).hexdigest()
+        text = hashlib.sha256(self.corpus.data.tobytes()).hexdigest()
         settings = {"optimizer": self.config.optimizer, "seed": self.config.seed, "batch": self.config.batch}
         settings |= {"lr": self.config.peak, "options": self.config.options, "text": text}
         return {"step": self.done, "backend": self.backend, "run": settings}
@@ -61,15 +62,22 @@ class Run:
                     f"resume: the run in {str(path)!r} has {name} {theirs.get(name)!r}, this one {value!r}; "
                     "give the same arguments as at its start"
                 )
-        expected = {name: array.shape for name, array in self.trainer.state().items()} if document["step"] else {}
-        found = {name: array.shape for name, array in arrays.items()}
-        wrong = [name for name in found if name.startswith("model/") and found[name] != expected.get(name, found[name])]
-        if wrong:
-            raise InvalidArgument(
-                f"resume: {wrong[0]!r} in {str(path)!r} has the shape {found[wrong[0]]}; another model"
-            )
+        self._check_arrays(arrays, path)
         self.trainer.load(arrays, document["step"])
         self.done = document["step"]
+
+    def _check_arrays(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
+        shapes = self.config.model.shapes
+        expected = {f"model/{name}": shape for name, shape in shapes.items()}
+        for slot in self.trainer.slots:
+            expected |= {f"optimizer/{name}/{slot}": shape for name, shape in shapes.items()}
+        found = {name: array.shape for name, array in arrays.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if found.get(name) != expected.get(name):
+                raise InvalidArgument(
+                    f"resume: {str(path)!r} has {name} of shape {found.get(name)}, expected {expected.get(name)}; "
+                    "it belongs to another model or optimizer"
+                )
 
     def step(self) -> dict[str, Any]:
         """Train on the next batch; return the line for ``metrics.jsonl``."""
