@@ -155,10 +155,10 @@ def measure_one(
             raise TypeError(f"{name}: found {value.dtype}{value.shape}, expected {dtype}{arrays[0].shape}")
         before = [array for array, operand in zip(arrays, kernel.operands, strict=True) if operand == name]
         ulp, place = unit(dtype, formula_value, *before), f"{where}, {name}"
-        formula = judge(value, in_range(formula_value, dtype), *loose, ulp=ulp, where=place)
+        formula = judge(value, in_range(formula_value, dtype), loose[0], loose[1], ulp, place)
         if not loose[0].contains(in_range(formula_value, dtype)).all():
             formula = Verdict(np.inf, formula.worst_ulp, formula.budget_ulp, f"{place}: the kernel is not the formula")
-        agreement = judge(value, numpy_value, *tight, ulp=ulp, where=place)
+        agreement = judge(value, numpy_value, tight[0], tight[1], ulp, place)
         for kind, verdict in (("formula", formula), ("agreement", agreement)):
             if kind not in verdicts or verdict.ratio > verdicts[kind].ratio:
                 verdicts[kind] = verdict
