@@ -1,9 +1,9 @@
 """One adapter from any rule of core/ to ``mindspore.nn.Optimizer``, the same graph in both modes.
 
 ``construct`` is traced as a whole, so nothing depends on the host between two steps: the step count is the base class's
-``global_step``, and a rule's scalars are worked out inside the graph from 0-d float64 tensors. That is the arithmetic of
-Python's doubles, and a new learning rate does not recompile. Python floats would not do: in a traced function MindSpore
-rounds them to float32.
+``global_step``, and a rule's scalars are worked out inside the graph from 0-d float64 tensors. That is the arithmetic
+of Python's doubles, and a new learning rate does not recompile. Python floats would not do: in a traced function
+MindSpore rounds them to float32.
 
 What MindSpore 2.10 takes inside a graph shapes the loops below. ``ops.assign`` reaches a parameter only through a name
 bound by the loop over its ParameterTuple. Through an index, a list or a nested tuple it is dropped without a word, or
@@ -18,9 +18,10 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore.nn.optim.optimizer import _ConvertToCell
 
 from hessiod.backends_mindspore import namespace as xp
-from hessiod.backends_mindspore.schedule import LearningRates
+from hessiod.backends_mindspore.schedule import Constant, LearningRates, check_rate
 from hessiod.core.errors import InvalidArgument, NonFinite
 from hessiod.core.rule import Kernel, Rule
 
@@ -40,7 +41,7 @@ class RuleOptimizer(nn.Optimizer):
         loss_scale: gradients are divided by it.
         nonfinite: what a step does when a gradient or a curvature estimate holds NaN or infinity: "raise"
             (:class:`~hessiod.core.errors.NonFinite`) or "skip". Parameters and state stay as they were either way, and
-            ``refused`` counts such steps. Inside somebody else's graph nothing can be raised: there, look at ``refused``.
+            ``refused`` counts such steps. Inside somebody else's graph nothing can be raised: look at ``refused``.
     """
 
     def __init__(
@@ -57,15 +58,16 @@ class RuleOptimizer(nn.Optimizer):
         if nonfinite not in ("raise", "skip"):
             raise InvalidArgument(f"nonfinite: found {nonfinite!r}, expected 'raise' or 'skip'")
         numbers = {name: rule.defaults[name] for name in rule.hyperparameters} | dict(hyperparameters)
+        rule.check(numbers)
         for group in groups_of(params, learning_rate, weight_decay):
-            given = {"lr": group["lr"], "weight_decay": group["weight_decay"]}
-            rule.check(numbers | {name: value for name, value in given.items() if isinstance(value, int | float)})
+            check_rate(rule, group["lr"])
+            if not isinstance(group["weight_decay"], nn.Cell):
+                rule.hyperparameters["weight_decay"].check("weight_decay", group["weight_decay"])
         super().__init__(learning_rate, params, weight_decay, float(loss_scale))
         self.rule_name = rule.name
         self.nonfinite = nonfinite
         self.refused = Parameter(Tensor(0, ms.int32), name="refused", requires_grad=False)
         self.finite = Parameter(Tensor(np.ones(len(self.parameters), bool)), name="finite", requires_grad=False)
-        self._seen = 0
         self._bind_state(rule)
         self._bind_groups(rule, params, learning_rate, weight_decay, numbers)
 
@@ -104,8 +106,14 @@ class RuleOptimizer(nn.Optimizer):
         owners = [owner[self.parameters[position].name] for position in first]
         self.rates = LearningRates([lr for _, lr, _ in owners])
         self.first = tuple(first)
-        decays = [decay if isinstance(decay, int | float) else 0.0 for *_, decay in owners]
+        self.decay_is_cell = tuple(isinstance(decay, nn.Cell) for *_, decay in owners)
+        decays = [0.0 if isinstance(decay, nn.Cell) else decay for *_, decay in owners]
         self.decays = tuple(Tensor(float(decay), ms.float64) for decay in decays)
+
+    def _build_single_lr(self, learning_rate, name):
+        """MindSpore's learning rate as a Parameter or a Cell, without its loss of digits; called by its constructor."""
+        rate = super()._build_single_lr(learning_rate, name)
+        return Constant(rate.learning_rate) if isinstance(rate, _ConvertToCell) else rate
 
     # In the graph
 
@@ -115,7 +123,7 @@ class RuleOptimizer(nn.Optimizer):
         decay = self.decays[group]
         if self.is_group_lr:
             lr = lr[self.first[group]]
-        if self.dynamic_weight_decay:
+        if self.decay_is_cell[group]:
             decay = self.get_weight_decay()
             if self.is_group:
                 decay = decay[self.first[group]]
@@ -220,13 +228,11 @@ class RuleOptimizer(nn.Optimizer):
         return result
 
     def raise_if_refused(self) -> None:
-        """Raise :class:`NonFinite` if a step was refused since the last look and the optimizer was told to raise."""
+        """Raise :class:`NonFinite` if the last step was refused and the optimizer was told to raise."""
         if self.nonfinite == "skip":
             return
-        refused = int(self.refused.asnumpy())
-        if refused > self._seen:
-            self._seen = refused
-            bad = [param.name for param, fine in zip(self.parameters, self.finite.asnumpy(), strict=True) if not fine]
+        bad = [param.name for param, fine in zip(self.parameters, self.finite.asnumpy(), strict=True) if not fine]
+        if bad:
             raise NonFinite(
                 f"the gradient or curvature estimate of parameter {bad[0]!r} ({len(bad)} in all) holds NaN or "
                 "infinity; nothing was changed. Lower learning_rate, clip gradients, or construct the optimizer with "
@@ -240,8 +246,9 @@ class RuleOptimizer(nn.Optimizer):
 
 
 def places(kernel: Kernel, slots: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Where a kernel's operands stand in (param, grad, estimate, *slots), and which result goes to the parameter and to
-    each slot: -1 for none."""
+    """Where a kernel's operands stand in (param, grad, estimate, *slots), and which result goes to the parameter
+    and to each slot, -1 for none.
+    """
     arrays = ("param", "grad", "estimate", *slots)
     written = ("param", *slots, *[""] * (SLOTS - len(slots)))
     operands = tuple(arrays.index(name) for name in kernel.operands)
@@ -253,16 +260,40 @@ def check_parameters(params: Any) -> list[Any]:
     params = list(params)
     if not params:
         raise InvalidArgument("params: found an empty list, expected parameters; pass net.trainable_params()")
+    if isinstance(params[0], Mapping):
+        params = [check_group(group) for group in params]
+    seen: set[str] = set()
     for group in groups_of(params, None, None):
         for param in group["params"]:
             if not isinstance(param, Parameter):
-                raise InvalidArgument(f"params: found {type(param).__name__}, expected Parameter or groups of Parameters")
+                raise InvalidArgument(
+                    f"params: found {type(param).__name__}, expected Parameter or groups of Parameters"
+                )
             if param.dtype not in (ms.float16, ms.bfloat16, ms.float32, ms.float64):
                 raise InvalidArgument(
-                    f"parameter {param.name!r}: found {param.dtype}, expected a real floating-point parameter; leave it "
-                    "to another optimizer"
+                    f"parameter {param.name!r}: found {param.dtype}, expected a real floating-point parameter; leave "
+                    "it to another optimizer"
                 )
+            if param.name in seen:
+                raise InvalidArgument(
+                    f"parameter {param.name!r}: found twice; give each parameter once, by its own name"
+                )
+            seen.add(param.name)
     return params
+
+
+def check_group(group: Any) -> dict[str, Any]:
+    """A group of parameters, or of their order, with lists in the place of iterators."""
+    keys = set(group) if isinstance(group, Mapping) else set()
+    if not (keys == {"order_params"} or "params" in keys) or keys - {"params", "lr", "weight_decay", "order_params"}:
+        raise InvalidArgument(
+            f"params: found a group with {', '.join(map(repr, group)) or 'no key'}, expected 'params' with 'lr' and "
+            "'weight_decay' where they differ, or 'order_params' alone"
+        )
+    group = {**group, **{name: list(group[name]) for name in ("params", "order_params") if name in group}}
+    if not group.get("params", [True]):
+        raise InvalidArgument("params: found a group without a parameter; leave it out")
+    return group
 
 
 def groups_of(params: Sequence[Any], lr: Any, weight_decay: Any) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ WRONG = {
         "its double gradient is wrong by 40 %",
     ),
 }
-"""Operators of MindSpore 2.10 whose traced second derivative is wrong without a word: Cell, names in code, what is wrong."""
+"""Operators whose traced second derivative MindSpore 2.10 has wrong: Cell, names in code, what is wrong."""
 
 
 def refuse_wrong_second_derivatives(net) -> None:

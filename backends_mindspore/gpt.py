@@ -103,7 +103,7 @@ class CrossEntropy(nn.Cell):
     """The mean of ``logsumexp(z) - z[y]`` over all targets, in a form that can be differentiated twice."""
 
     def construct(self, logits, targets):
-        """logits ``[..., classes]``, integer targets ``[...]``."""
+        """Logits ``[..., classes]``, integer targets ``[...]``."""
         classes = logits.shape[-1]
         shifted = logits - ops.stop_gradient(ops.amax(logits, -1, True))
         chosen = ops.cast(ops.arange(0, classes, 1, dtype=ms.int32) == ops.expand_dims(targets, -1), logits.dtype)

@@ -8,21 +8,54 @@ assigned to ``optimizer.learning_rate`` later, or comes from a schedule Cell, is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
+from mindspore.nn.learning_rate_schedule import LearningRateSchedule
+from mindspore.nn.optim.optimizer import _ConvertToCell
+
+from hessiod.core.errors import InvalidArgument
+from hessiod.core.rule import Rule
+
+
+class Constant(_ConvertToCell):
+    """A group's fixed learning rate beside a group whose rate changes.
+
+    MindSpore's own form of it is ``lr + 1.0 - 1.0`` in float32, which moves 6e-4 by 2e-8 and 1e-8 to zero.
+    """
+
+    def construct(self, global_step):
+        """The same at every step."""
+        return self.learning_rate * 1.0
 
 
 def doubles(rate: Any) -> np.ndarray:
     """The learning rates the user gave, one a step; NaN where only the framework knows them."""
     if isinstance(rate, Tensor):
         rate = rate.asnumpy()
-    if isinstance(rate, nn.Cell) or not isinstance(rate, int | float | Iterable):
+    if isinstance(rate, nn.Cell):
         return np.array([np.nan])
     return np.atleast_1d(np.asarray(rate, np.float64))
+
+
+def check_rate(rule: Rule, rate: Any) -> None:
+    """Raise :class:`InvalidArgument` unless every learning rate is one that the rule can take."""
+    if isinstance(rate, LearningRateSchedule):
+        return
+    try:
+        values = doubles(rate)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.ndim != 1 or not values.size:
+        raise InvalidArgument(
+            f"learning_rate: found {rate!r}, expected a number, a list or 1-D Tensor of numbers, or a "
+            "LearningRateSchedule"
+        )
+    for value in values:
+        rule.hyperparameters["lr"].check("learning_rate", float(value))
 
 
 class LearningRates:

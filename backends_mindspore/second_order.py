@@ -49,9 +49,7 @@ class CurvatureOptimizer(RuleOptimizer):
         """The estimator as a Cell of (step, inputs) that returns loss, gradients and estimates."""
         if self.estimator == "hutchinson":
             return Hutchinson(net, loss_fn, self.parameters, self.loss_scale, self.seed)
-        return GaussNewtonBartlett(
-            net, loss_fn, self.parameters, self.loss_scale, self.seed, self.likelihood
-        )
+        return GaussNewtonBartlett(net, loss_fn, self.parameters, self.loss_scale, self.seed, self.likelihood)
 
     def construct(self, gradients):
         """Refused in a graph, which can raise only Python's own exceptions; see :meth:`__call__`."""

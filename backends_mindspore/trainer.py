@@ -38,7 +38,10 @@ class MindSporeTrainer:
         parameters = {parameter.name: parameter for parameter in net.trainable_params()}
         self.parameters = {name: parameters[name] for name in config.model.shapes}
         rate = WarmUp(config)
-        self.optimizer = OPTIMIZERS[config.optimizer](list(self.parameters.values()), learning_rate=rate, **config.options)
+        self.optimizer = OPTIMIZERS[config.optimizer](
+            list(self.parameters.values()), learning_rate=rate, **config.options
+        )
+        self.slots = self.optimizer.slot_names
         self._write({f"model/{name}": array for name, array in weights.items()})
         self.train = TrainStep(net, CrossEntropy(), self.optimizer)
 
@@ -51,7 +54,7 @@ class MindSporeTrainer:
 
     def _arrays(self) -> dict[str, ms.Parameter]:
         arrays = {f"model/{name}": parameter for name, parameter in self.parameters.items()}
-        for slot in self.optimizer.slot_names:
+        for slot in self.slots:
             for name, parameter in zip(self.parameters, getattr(self.optimizer, slot), strict=True):
                 arrays[f"optimizer/{name}/{slot}"] = parameter
         return arrays
