@@ -57,6 +57,8 @@ class RuleOptimizer(nn.Optimizer):
         params = check_parameters(params)
         if nonfinite not in ("raise", "skip"):
             raise InvalidArgument(f"nonfinite: found {nonfinite!r}, expected 'raise' or 'skip'")
+        if not isinstance(loss_scale, int | float) or not 0 < loss_scale < float("inf"):
+            raise InvalidArgument(f"loss_scale: found {loss_scale!r}, expected a number > 0; 1 for no scaling")
         numbers = {name: rule.defaults[name] for name in rule.hyperparameters} | dict(hyperparameters)
         rule.check(numbers)
         for group in groups_of(params, learning_rate, weight_decay):
@@ -92,8 +94,8 @@ class RuleOptimizer(nn.Optimizer):
         self, rule: Rule, params: Sequence[Any], learning_rate: Any, weight_decay: Any, numbers: Mapping[str, float]
     ) -> None:
         """Collect the parameters that share every scalar, so that scalars are worked out once for each such group."""
-        self.number_names = tuple(name for name in numbers if name not in ("lr", "weight_decay"))
-        self.numbers = tuple(Tensor(numbers[name], ms.float64) for name in self.number_names)
+        self.hyperparameter_names = tuple(name for name in numbers if name not in ("lr", "weight_decay"))
+        self.hyperparameter_values = tuple(Tensor(numbers[name], ms.float64) for name in self.hyperparameter_names)
         owner = {}
         for index, group in enumerate(groups_of(params, learning_rate, weight_decay)):
             owner |= {param.name: (index, group["lr"], group["weight_decay"]) for param in group["params"]}
@@ -104,11 +106,11 @@ class RuleOptimizer(nn.Optimizer):
         self.group_count = len(distinct)
         self.group_dtypes = tuple(self.parameters[position].dtype for position in first)
         owners = [owner[self.parameters[position].name] for position in first]
-        self.rates = LearningRates([lr for _, lr, _ in owners])
-        self.first = tuple(first)
+        self.group_rates = LearningRates([lr for _, lr, _ in owners])
+        self.group_places = tuple(first)
         self.decay_is_cell = tuple(isinstance(decay, nn.Cell) for *_, decay in owners)
         decays = [0.0 if isinstance(decay, nn.Cell) else decay for *_, decay in owners]
-        self.decays = tuple(Tensor(float(decay), ms.float64) for decay in decays)
+        self.group_decays = tuple(Tensor(float(decay), ms.float64) for decay in decays)
 
     def _build_single_lr(self, learning_rate, name):
         """MindSpore's learning rate as a Parameter or a Cell, without its loss of digits; called by its constructor."""
@@ -120,16 +122,16 @@ class RuleOptimizer(nn.Optimizer):
     def group_values(self, group):
         """Every hyperparameter of a group at this step, and the step, as 0-d float64 tensors."""
         lr = self.get_lr()
-        decay = self.decays[group]
+        decay = self.group_decays[group]
         if self.is_group_lr:
-            lr = lr[self.first[group]]
+            lr = lr[self.group_places[group]]
         if self.decay_is_cell[group]:
             decay = self.get_weight_decay()
             if self.is_group:
-                decay = decay[self.first[group]]
+                decay = decay[self.group_places[group]]
             decay = ops.cast(decay, ms.float64) / self.loss_scale
-        values = dict(zip(self.number_names, self.numbers))  # noqa: B905 - strict= cannot be traced
-        values["lr"] = self.rates.exact(lr, group, self.global_step[0])
+        values = dict(zip(self.hyperparameter_names, self.hyperparameter_values))  # noqa: B905 - strict= cannot be traced
+        values["lr"] = self.group_rates.exact(lr, group, self.global_step[0])
         values["weight_decay"] = decay
         values["step"] = ops.cast(self.global_step[0] + 1, ms.float64)
         return values
