@@ -1,13 +1,14 @@
 """MindSpore: any rule as an ``nn.Optimizer``, curvature from its traced autodiff, the character GPT.
 
-================  ==================================================================
-``namespace``     array functions for core/
-``adapter``       one generic adapter from any rule to ``nn.Optimizer``
-``schedule``      learning rates in double precision
-``curvature``     Gauss-Newton-Bartlett and Hutchinson estimates as traced Cells
-``second_order``  when curvature is due, and ``TrainStep``
-``optimizers``    the classes that users import, each a rule and a signature
-``gpt``           the character GPT as Cells; ``trainer`` trains it
-``backend``       the object behind the entry point
-================  ==================================================================
+=====================  ==================================================================
+``namespace``          array functions for core/
+``adapter``            one generic adapter from any rule to ``nn.Optimizer``
+``schedule``           learning rates in double precision
+``curvature``          Gauss-Newton-Bartlett and Hutchinson estimates as traced Cells
+``wrong_derivatives``  nets that SophiaH refuses
+``second_order``       when curvature is due, and ``TrainStep``
+``optimizers``         the classes that users import, each a rule and a signature
+``gpt``                the character GPT as Cells; ``trainer`` trains it
+``backend``            the object behind the entry point
+=====================  ==================================================================
 """

@@ -10,9 +10,9 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from hessiod.backends_mindspore import namespace as xp
+from hessiod.backends_mindspore.wrong_derivatives import refuse_wrong_second_derivatives
 from hessiod.core import philox
 from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel
-from hessiod.core.errors import InvalidArgument
 from hessiod.core.likelihood import RESIDUALS
 
 
@@ -107,30 +107,3 @@ class Hutchinson(nn.Cell):
         (_, loss, gradients), products = ms.value_and_grad(self.slope, None, self.weights, has_aux=True)(probes, inputs)
         estimates = [hutchinson_kernel(xp, u, v * self.inverse_scale) for u, v in zip(probes, products)]  # noqa: B905
         return loss, gradients, estimates
-
-
-WRONG = {
-    "LayerNorm": (nn.LayerNorm, ("LayerNorm", "layer_norm"), "its double gradient drops epsilon"),
-    "SoftmaxCrossEntropyWithLogits": (
-        nn.SoftmaxCrossEntropyWithLogits,
-        ("SoftmaxCrossEntropyWithLogits", "softmax_cross_entropy_with_logits"),
-        "its double gradient is wrong by 40 %",
-    ),
-}
-"""Operators whose traced second derivative MindSpore 2.10 has wrong: Cell, names in code, what is wrong."""
-
-
-def refuse_wrong_second_derivatives(net) -> None:
-    """Raise for a net that uses an operator whose second derivative is known to be wrong on this version."""
-    if not isinstance(net, nn.Cell):
-        return
-    for name, cell in net.cells_and_names():
-        primitives = {type(value).__name__ for value in vars(cell).values() if isinstance(value, ops.Primitive)}
-        called = set(type(cell).construct.__code__.co_names)
-        for operator, (wrong, names, what) in WRONG.items():
-            if isinstance(cell, wrong) or set(names) & (called | primitives):
-                raise InvalidArgument(
-                    f"SophiaH: {name or type(cell).__name__!r} uses {operator}, whose second derivative in MindSpore "
-                    f"{ms.__version__} is wrong ({what}); write it from elementary operators, or use SophiaG, which "
-                    "needs first derivatives only"
-                )
