@@ -103,7 +103,7 @@ class Hutchinson(nn.Cell):
 
     def construct(self, step, inputs):
         """The loss, the scaled loss's gradients, and the estimates."""
-        probes = philox.probes(xp, self.weights, seed=self.seed, step=step)
+        probes = philox.rademacher_probes(xp, self.weights, seed=self.seed, step=step)
         (_, loss, gradients), products = ms.value_and_grad(self.slope, None, self.weights, has_aux=True)(probes, inputs)
         estimates = [hutchinson_kernel(xp, u, v * self.inverse_scale) for u, v in zip(probes, products)]  # noqa: B905
         return loss, gradients, estimates

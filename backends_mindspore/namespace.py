@@ -19,6 +19,10 @@ def sqrt(x):
     return ops.sqrt(x)
 
 
+def pow(x, y):
+    return ops.pow(x, y)
+
+
 def exp(x):
     return ops.exp(x)
 
@@ -49,6 +53,10 @@ def maximum(x, y):
 
 def sum(x):
     return ops.sum(x)
+
+
+def mean(x):
+    return ops.mean(x)
 
 
 def sum_last(x):

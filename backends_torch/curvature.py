@@ -134,7 +134,7 @@ class Hutchinson(Accumulator):
     def update(self, loss: Tensor | None, logits: Tensor | None, keep_graph: bool) -> None:
         """Add one probe's product; ``logits`` is not needed."""
         grads = gradients(check_loss(loss), self.params, create_graph=True)
-        probes = philox.probes(xp, self.params, seed=self.seed, step=self.step, sample=self.calls)
+        probes = philox.rademacher_probes(xp, self.params, seed=self.seed, step=self.step, sample=self.calls)
         curved = [(grad, probe) for grad, probe in zip(grads, probes, strict=True) if grad.requires_grad]
         if curved:
             slopes, directions = zip(*curved, strict=True)

@@ -4,53 +4,63 @@ An :class:`Interval` runs through a kernel in the place of an array. After every
 what an implementation may do there, so the result encloses every faithful evaluation and nothing else. Budgets are
 therefore counted from the kernel's own operations, element by element, cancellation included; none is tuned by hand.
 
-Three kinds of widening:
+Two kinds of widening:
 
-``rounding``   half an ULP each way: any rounding to nearest, any fusing of a product and a sum. Endpoints are
-               computed in extended precision.
-``flushing``   none, but a denormal number may be replaced by zero. Endpoints are computed in the kernel's own dtype:
-               without denormals the enclosure is one number, and the result must agree bit for bit.
-``exact``      none at all.
+rounding
+    Half an ULP each way: any rounding to nearest, any fusing of a product and a sum. Endpoints are computed in extended
+    precision.
+agreement
+    None: every operation has the one result that is rounded to nearest. Endpoints are computed in the kernel's own
+    dtype, so the enclosure is one number, and the result must agree bit for bit.
+
+In both, a sum over n entries may be taken in any order, which costs ``n / 2`` ULP of the sum of magnitudes; a power may
+be 2 ULP off; and where a route flushes denormals, they may become zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-Widening = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
+@dataclass(frozen=True)
+class Widening:
+    """What an operation in a dtype may add to the exact result of its operands."""
 
-def exact(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """No widening."""
-    return low, high
+    dtype: np.dtype
+    rounds: bool
+    flushes: bool
 
+    @property
+    def half(self) -> Any:
+        """Half an ULP, relative."""
+        return np.longdouble(np.finfo(self.dtype).eps) / 2
 
-def flushing(dtype: np.dtype) -> Widening:
-    """Denormal numbers may become zero; so may the smallest normal one, which a denormal may have been rounded to."""
-    tiny = np.finfo(dtype).smallest_normal
+    @property
+    def working(self) -> np.dtype:
+        """The dtype that endpoints are computed in."""
+        return np.dtype(np.longdouble) if self.rounds else self.dtype
 
-    def widen(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        zero = low.dtype.type(0)
+    def flush(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Denormals may become zero; so may the smallest normal number, which a denormal may have been rounded to."""
+        if not self.flushes:
+            return low, high
+        tiny, zero = np.finfo(self.dtype).smallest_normal, low.dtype.type(0)
         return np.where((low > 0) & (low <= tiny), zero, low), np.where((high < 0) & (high >= -tiny), zero, high)
 
-    return widen
+    def round(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ends after an operation that rounds once."""
+        return self.flush(*self.widen(low, high, np.abs(low), np.abs(high))) if self.rounds else self.flush(low, high)
 
-
-def rounding(dtype: np.dtype, flushes: bool) -> Widening:
-    """Half an ULP each way, overflow to infinity, and denormals to zero where the route does that."""
-    info = np.finfo(dtype)
-    half = np.longdouble(info.eps) / 2
-    smallest = np.longdouble(info.smallest_normal if flushes else info.smallest_subnormal)
-
-    def widen(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        low = low - np.abs(low) * half - smallest
-        high = high + np.abs(high) * half + smallest
+    def widen(self, low: Any, high: Any, below: Any, above: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Half an ULP of the sizes ``below`` and ``above``, and overflow to infinity."""
+        info = np.finfo(self.dtype)
+        smallest = np.longdouble(info.smallest_subnormal)
+        low, high = low - below * self.half - smallest, high + above * self.half + smallest
         return np.where(low < -info.max, -np.inf, low), np.where(high > info.max, np.inf, high)
-
-    return widen
 
 
 class Interval:
@@ -58,18 +68,23 @@ class Interval:
 
     __array_ufunc__ = None  # so that a numpy scalar on the left leaves the operation to this class
 
-    def __init__(self, low: np.ndarray, high: np.ndarray, widen: Widening) -> None:
-        self.low, self.high, self.widen = low, high, widen
+    def __init__(self, low: np.ndarray, high: np.ndarray, widening: Widening) -> None:
+        self.low, self.high, self.widening = low, high, widening
 
     def _of(self, other: Any) -> Interval:
-        return other if isinstance(other, Interval) else Interval(np.asarray(other), np.asarray(other), self.widen)
+        if isinstance(other, Interval):
+            return other
+        point = np.asarray(other, self.low.dtype)
+        return Interval(point, point, self.widening)
 
     def _rounded(self, *ends: np.ndarray) -> Interval:
         low, high = np.minimum.reduce(ends), np.maximum.reduce(ends)
         undefined, infinite = np.isnan(low) | np.isnan(high), low.dtype.type(np.inf)
-        return Interval(
-            *self.widen(np.where(undefined, -infinite, low), np.where(undefined, infinite, high)), self.widen
-        )
+        low, high = np.where(undefined, -infinite, low), np.where(undefined, infinite, high)
+        return Interval(*self.widening.round(low, high), self.widening)
+
+    def __neg__(self) -> Interval:
+        return Interval(-self.high, -self.low, self.widening)
 
     def __add__(self, other: Any) -> Interval:
         other = self._of(other)
@@ -111,41 +126,76 @@ class Namespace:
         """``|x|``."""
         ends = np.abs(x.low), np.abs(x.high)
         crosses = (x.low < 0) & (x.high > 0)
-        return Interval(np.where(crosses, x.low.dtype.type(0), np.minimum(*ends)), np.maximum(*ends), x.widen)
+        return Interval(np.where(crosses, x.low.dtype.type(0), np.minimum(*ends)), np.maximum(*ends), x.widening)
 
     @staticmethod
     def sqrt(x: Interval) -> Interval:
         """The square root; rounding may have pushed the lower end below zero."""
-        return x._rounded(np.sqrt(np.maximum(x.low, 0)), np.sqrt(np.maximum(x.high, 0)))
+        return x._rounded(
+            np.sqrt(np.maximum(x.low, x.low.dtype.type(0))), np.sqrt(np.maximum(x.high, x.low.dtype.type(0)))
+        )
 
     @staticmethod
     def clip(x: Interval, low: float, high: float) -> Interval:
         """The nearest number in [low, high]; no rounding."""
         bounds = x.low.dtype.type(low), x.low.dtype.type(high)
-        return Interval(np.clip(x.low, *bounds), np.clip(x.high, *bounds), x.widen)
+        return Interval(np.clip(x.low, *bounds), np.clip(x.high, *bounds), x.widening)
 
     @staticmethod
     def maximum(x: Interval, y: Any) -> Interval:
         """The larger; no rounding."""
         y = x._of(y)
-        return Interval(np.maximum(x.low, y.low), np.maximum(x.high, y.high), x.widen)
+        return Interval(np.maximum(x.low, y.low), np.maximum(x.high, y.high), x.widening)
 
     @staticmethod
     def minimum(x: Interval, y: Any) -> Interval:
         """The smaller; no rounding."""
         y = x._of(y)
-        return Interval(np.minimum(x.low, y.low), np.minimum(x.high, y.high), x.widen)
+        return Interval(np.minimum(x.low, y.low), np.minimum(x.high, y.high), x.widening)
+
+    @staticmethod
+    def pow(x: Interval, y: Any) -> Interval:
+        """A power of a non-negative number, 2 ULP off at most."""
+        exponent = x._of(y)
+        bases = np.maximum(x.low, x.low.dtype.type(0)), np.maximum(x.high, x.low.dtype.type(0))
+        ends = [base**power for base in bases for power in (exponent.low, exponent.high)]
+        low, high = (end.astype(np.longdouble) for end in (np.minimum.reduce(ends), np.maximum.reduce(ends)))
+        low, high = x.widening.widen(low, high, 4 * low, 4 * high)
+        return narrowed(low, high, x.widening)
+
+    @staticmethod
+    def sum(x: Interval) -> Interval:
+        """The sum over all entries in any order, each addition rounding once."""
+        low, high = x.low.astype(np.longdouble), x.high.astype(np.longdouble)
+        slack = x.low.size * np.sum(np.maximum(np.abs(low), np.abs(high)))
+        return narrowed(*x.widening.widen(np.sum(low), np.sum(high), slack, slack), x.widening)
+
+    @staticmethod
+    def mean(x: Interval) -> Interval:
+        """The mean over all entries."""
+        return Namespace.sum(x) / max(x.low.size, 1)
+
+
+def narrowed(low: np.ndarray, high: np.ndarray, widening: Widening) -> Interval:
+    """An interval with its ends in the working dtype, rounded outwards."""
+    dtype = widening.working
+    with np.errstate(over="ignore"):
+        outwards = (
+            np.nextafter(low.astype(dtype), dtype.type(-np.inf)),
+            np.nextafter(high.astype(dtype), dtype.type(np.inf)),
+        )
+    return Interval(*widening.flush(*map(np.asarray, outwards)), widening)
 
 
 HOST_OPERATIONS = 8
 """More operations than any scalar takes on the host, each a double's half ULP."""
 
 
-def interval_of(value: float, dtype: np.dtype, widen: Widening) -> Interval:
+def interval_of(value: float, widening: Widening) -> Interval:
     """Every number that a scalar may stand for, worked out on the host in doubles and rounded to a dtype."""
-    half = np.longdouble(np.finfo(dtype).eps) / 2 + HOST_OPERATIONS * np.longdouble(np.finfo(np.float64).eps) / 2
+    half = widening.half + HOST_OPERATIONS * np.longdouble(np.finfo(np.float64).eps) / 2
     middle, slack = np.longdouble(value), abs(np.longdouble(value)) * half
-    return Interval(np.asarray(middle - slack), np.asarray(middle + slack), widen)
+    return Interval(np.asarray(middle - slack), np.asarray(middle + slack), widening)
 
 
 def enclose(
@@ -158,22 +208,18 @@ def enclose(
     flushes: bool,
     round_scalars: bool = True,
 ) -> tuple[Interval, ...]:
-    """Enclose the results of a kernel in a dtype.
+    """Enclose the results of a kernel in a dtype; kind is "rounding" or "agreement".
 
-    kind "rounding" encloses evaluations that round in any way, "agreement" those that perform every operation with one
-    rounding to nearest. With ``round_scalars=False`` (rounding only) a scalar stands for every number that rounds to
-    it, so that the exact formula's result is enclosed too.
+    With ``round_scalars=False`` (rounding only) a scalar stands for every number that rounds to it, so that the exact
+    formula's result is enclosed too.
     """
-    if kind == "rounding":
-        widen, working = rounding(dtype, flushes), np.dtype(np.longdouble)
-    else:
-        widen, working = (flushing(dtype) if flushes else exact), dtype
+    widening = Widening(dtype, kind == "rounding", flushes)
+    working = widening.working
     typed: dict[str, Any] = {name: working.type(dtype.type(value)) for name, value in scalars.items()}
     if not round_scalars:
-        typed = {name: interval_of(value, dtype, widen) for name, value in scalars.items()}
-    operands = [array.astype(working) for array in arrays]
-    flushed = flushing(dtype) if flushes else exact
+        typed = {name: interval_of(value, widening) for name, value in scalars.items()}
     with np.errstate(all="ignore"):
-        intervals = [Interval(*flushed(operand, operand), widen) for operand in operands]
+        operands = [array.astype(working) for array in arrays]
+        intervals = [Interval(*widening.flush(operand, operand), widening) for operand in operands]
         results = function(Namespace, *intervals, **typed)
     return tuple(results) if isinstance(results, tuple) else (results,)

@@ -26,6 +26,11 @@ def moving_average(hessian, estimate, *, beta2) -> Arrays:
     return (beta2 * hessian + (1 - beta2) * estimate,)
 
 
+def warm_average(hessian, estimate, *, beta2, refreshes) -> Arrays:
+    """The same, but for the first estimate, which is taken whole."""
+    return (estimate if refreshes == 1 else beta2 * hessian + (1 - beta2) * estimate,)
+
+
 def adamw(param, grad, exp_avg, exp_avg_sq, *, lr, beta1, beta2, eps, weight_decay, step) -> Arrays:
     """Loshchilov and Hutter, arXiv:1711.05101, Algorithm 2, the decay times the learning rate as in every framework."""
     m = beta1 * exp_avg + (1 - beta1) * grad
@@ -33,6 +38,74 @@ def adamw(param, grad, exp_avg, exp_avg_sq, *, lr, beta1, beta2, eps, weight_dec
     m_hat = m / (1 - beta1**step)
     v_hat = v / (1 - beta2**step)
     return param - lr * (m_hat / (np.sqrt(v_hat) + eps) + weight_decay * param), m, v
+
+
+def adahessian(
+    param,
+    grad,
+    exp_avg,
+    exp_hessian_diag_sq,
+    *,
+    lr,
+    beta1,
+    beta2,
+    eps,
+    weight_decay,
+    step,
+    refreshes,
+    hessian_power=1.0,
+) -> Arrays:
+    """Yao et al., arXiv:2006.00719, Algorithm 1, with the authors' eps and decoupled decay."""
+    m = beta1 * exp_avg + (1 - beta1) * grad
+    m_hat = m / (1 - beta1**step)
+    v_hat = exp_hessian_diag_sq / (1 - beta2**refreshes)
+    return param - lr * (m_hat / (np.sqrt(v_hat) ** hessian_power + eps) + weight_decay * param), m
+
+
+def squared_average(exp_hessian_diag_sq, estimate, *, beta2) -> Arrays:
+    """The same, equation 11."""
+    return (beta2 * exp_hessian_diag_sq + (1 - beta2) * estimate**2,)
+
+
+def apollo(mode: str) -> Callable[..., Arrays]:
+    """Ma, arXiv:2009.13586, Algorithm 1, in the form of the author's code of August 2021, rebound "constant"."""
+
+    def formula(theta, grad, m, b, d, *, lr, beta, eps, sigma, warmup, warmup_start, weight_decay, step) -> Arrays:
+        alpha = (1 - beta) / (1 - beta**step)
+        g = grad + weight_decay * theta if mode == "L2" else grad
+        new = m + alpha * (g - m)
+        norm = np.sum(np.abs(d) ** 4) ** np.longdouble(0.25) + eps / sigma
+        v = d / norm
+        delta = -np.sum((new - m) / norm * v) - np.sum(b * v**2)
+        b = b + delta * v**2
+        bound = np.maximum(np.abs(b), sigma)
+        direction = new / bound
+        if mode == "decoupled":
+            direction = direction + weight_decay * theta
+        if mode == "stable":
+            direction = direction + weight_decay / np.mean(bound) * theta
+        first = warmup_start * lr
+        rate = first + (lr - first) * (step - 1) / warmup if step - 1 < warmup else lr
+        return theta - rate * direction, new, b, direction
+
+    return formula
+
+
+def diagonal_newton(param, grad, hessian, *, lr, beta, damping, weight_decay, refreshes) -> Arrays:
+    """The diagonal of a damped Newton step, in absolute value."""
+    curvature = np.abs(hessian / (1 - beta**refreshes))
+    return (param - lr * (grad / (curvature + damping) + weight_decay * param),)
+
+
+def diagonal_newton_sqrt(param, grad, hessian, *, lr, beta, damping, weight_decay, refreshes) -> Arrays:
+    """The same with the square root of the curvature."""
+    curvature = np.sqrt(np.abs(hessian / (1 - beta**refreshes)))
+    return (param - lr * (grad / (curvature + damping) + weight_decay * param),)
+
+
+def hessian_average(hessian, estimate, *, beta) -> Arrays:
+    """An exponential moving average."""
+    return (beta * hessian + (1 - beta) * estimate,)
 
 
 def sgd(param, grad, *, lr, weight_decay) -> Arrays:
@@ -68,7 +141,20 @@ def gauss_newton_bartlett(total, *, count) -> Arrays:
 FORMULAS: dict[str, Callable[..., Arrays]] = {
     "sophia.step": sophia,
     "sophia.refresh": moving_average,
+    "sophia-warm.step": sophia,
+    "sophia-warm.refresh": warm_average,
     "adamw.step": adamw,
+    "adahessian.step": adahessian,
+    "adahessian.refresh": squared_average,
+    "adahessian-power.step": adahessian,
+    "adahessian-power.refresh": squared_average,
+    "apollo-l2.step": apollo("L2"),
+    "apollo-decoupled.step": apollo("decoupled"),
+    "apollo-stable.step": apollo("stable"),
+    "diagonal-newton.step": diagonal_newton,
+    "diagonal-newton.refresh": hessian_average,
+    "diagonal-newton-sqrt.step": diagonal_newton_sqrt,
+    "diagonal-newton-sqrt.refresh": hessian_average,
     "sgd.step": sgd,
     "sgd-momentum.step": momentum,
     "sgd-nesterov.step": nesterov,

@@ -8,7 +8,9 @@ from hessiod.backends.numpy import namespace as xp
 from hessiod.core import philox
 
 SHAPES: tuple[tuple[int, ...], ...] = ((2048,), (), (0,), (1,), (7, 3))
-NONNEGATIVE = frozenset({"exp_avg_sq"})
+NONNEGATIVE = frozenset({"exp_avg_sq", "exp_hessian_diag_sq"})
+LARGEST = {"update": 1e7}
+"""Bounds on operands whose fourth powers are added up."""
 SEED = 20230523
 
 
@@ -43,6 +45,8 @@ def hard_array(name: str, position: int, shape: tuple[int, ...], dtype: np.dtype
     exponent = philox.uniforms(xp, like, step=1, **stream).astype(np.float64) * 8 - 6
     normals = (philox.normals(xp, like, step=2, **stream) * 10.0**exponent).astype(dtype)
     values = np.where(np.arange(size) < (size + 1) // 2, values, normals).astype(dtype)
+    if name in LARGEST:
+        values = np.clip(values, -LARGEST[name], LARGEST[name]).astype(dtype)
     if name in NONNEGATIVE:
         values = np.abs(values)
     return values.reshape(shape)

@@ -26,8 +26,16 @@ from hessiod.core.rule import Kernel
 from hessiod.core.rules import RULES
 
 SETTINGS: tuple[Mapping[str, float], ...] = (
-    {"lr": 1e-3, "weight_decay": 0.1, "step": 1, "count": 3.0},
-    {"lr": 0.3, "weight_decay": 0.01, "step": 1000, "dampening": 0.1, "count": 491520.0},
+    {"lr": 1e-3, "weight_decay": 0.1, "step": 1, "refreshes": 1, "count": 3.0},
+    {
+        "lr": 0.3,
+        "weight_decay": 0.01,
+        "step": 200,
+        "refreshes": 20,
+        "dampening": 0.1,
+        "hessian_power": 0.5,
+        "count": 5e5,
+    },
 )
 
 

@@ -17,6 +17,12 @@ def ema_scalars(*, beta2):
     return {"keep": beta2, "take": 1.0 - beta2}
 
 
+def warm_ema_scalars(*, beta2, refreshes):
+    """The scalars of :func:`ema_kernel` with a warm start: the first estimate is taken whole."""
+    later = 1.0 - 0.0 ** (refreshes - 1.0)  # 0 at the first update and 1 afterwards, for numbers and for 0-d tensors
+    return {"keep": beta2 * later, "take": 1.0 - beta2 * later}
+
+
 def ema_kernel(xp, hessian, estimate, *, keep, take):
     """``h = beta2 * h + (1 - beta2) * h_hat``, without bias correction."""
     return (keep * hessian + take * estimate,)

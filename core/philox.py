@@ -90,14 +90,16 @@ def signs_from(xp, bits, like):
     return xp.reshape(xp.astype(1 - 2 * flat, like.dtype), like.shape)
 
 
-def probes(xp, likes, *, seed, step, sample=0):
-    """A Rademacher probe for each parameter, shaped, typed and placed like it; its index is its place in ``likes``.
+def rademacher_probes(xp, likes, *, seed, step, sample=0):
+    """A probe of independent signs for each parameter, shaped, typed and placed like it.
+
+    A parameter's index is its place in ``likes``.
 
     >>> from hessiod.backends.numpy import namespace as xp
     >>> import numpy as np
-    >>> probes(xp, [np.zeros((2, 3), np.float32), np.zeros(2)], seed=0, step=1)
+    >>> rademacher_probes(xp, [np.zeros((2, 3), np.float32), np.zeros(2)], seed=0, step=1)
     [array([[-1.,  1.,  1.],
-           [ 1.,  1., -1.]], dtype=float32), array([-1.,  1.])]
+           [ 1.,  1., -1.]], dtype=float32), array([1., 1.])]
     """
     counts = [blocks_of(size_of(like), 128) for like in likes]
     ends = [sum(counts[: place + 1]) for place in range(len(counts))]
@@ -106,6 +108,14 @@ def probes(xp, likes, *, seed, step, sample=0):
     index = xp.concat([numbers[place] * 0 + place for place in range(len(counts))])
     bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=PROBE)
     return [signs_from(xp, bits[ends[k] - counts[k] : ends[k]], likes[k]) for k in range(len(counts))]
+
+
+def normal_probes(xp, likes, *, seed, step, sample=0):
+    """A probe of independent standard normal numbers for each parameter, shaped, typed and placed like it."""
+    return [
+        normals(xp, likes[place], seed=seed, step=step, index=place, sample=sample, stream=PROBE)
+        for place in range(len(likes))
+    ]
 
 
 def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
@@ -127,3 +137,7 @@ def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
     angle = bits[:, 1::2] * TURN_HIGH + bits[:, 1::2] * TURN_LOW
     flat = xp.reshape(xp.stack((radius * xp.cos(angle), radius * xp.sin(angle))), (-1,))[:size]
     return xp.reshape(xp.astype(flat, like.dtype), like.shape)
+
+
+PROBES = {"rademacher": rademacher_probes, "normal": normal_probes}
+"""Distributions of Hutchinson's probes by name."""

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from hessiod.core.adahessian import ADAHESSIAN, ADAHESSIAN_POWER
 from hessiod.core.adamw import ADAMW
+from hessiod.core.apollo import APOLLOS
+from hessiod.core.diagonal_newton import DIAGONAL_NEWTON, DIAGONAL_NEWTON_SQRT
 from hessiod.core.rule import Rule
 from hessiod.core.sgd import SGD, SGD_MOMENTUM, SGD_NESTEROV
-from hessiod.core.sophia import SOPHIA
+from hessiod.core.sophia import SOPHIA, SOPHIA_WARM
 
-RULES: dict[str, Rule] = {rule.name: rule for rule in (SOPHIA, ADAMW, SGD, SGD_MOMENTUM, SGD_NESTEROV)}
+_SECOND_ORDER = (
+    SOPHIA,
+    SOPHIA_WARM,
+    ADAHESSIAN,
+    ADAHESSIAN_POWER,
+    *APOLLOS.values(),
+    DIAGONAL_NEWTON,
+    DIAGONAL_NEWTON_SQRT,
+)
+_FIRST_ORDER = (ADAMW, SGD, SGD_MOMENTUM, SGD_NESTEROV)
+
+RULES: dict[str, Rule] = {rule.name: rule for rule in _SECOND_ORDER + _FIRST_ORDER}

@@ -15,7 +15,9 @@ Neither average is bias-corrected. Where nothing is clipped the step is ``lr * m
 
 from __future__ import annotations
 
-from hessiod.core.curvature import ema_kernel, ema_scalars
+from dataclasses import replace
+
+from hessiod.core.curvature import ema_kernel, ema_scalars, warm_ema_scalars
 from hessiod.core.rule import LEARNING_RATE, WEIGHT_DECAY, Hyperparameter, Kernel, Rule, decay_rate
 
 
@@ -75,3 +77,9 @@ SOPHIA = Rule(
     refresh=Kernel(ema_kernel, ema_scalars, ("hessian", "estimate"), ("hessian",)),
     measures={"clip_fraction": Kernel(clipped_kernel, clip_scalars, ("exp_avg", "hessian"), ("count",))},
 )
+
+SOPHIA_WARM = replace(
+    SOPHIA, name="sophia-warm", refresh=Kernel(ema_kernel, warm_ema_scalars, ("hessian", "estimate"), ("hessian",))
+)
+"""Sophia whose first curvature estimate is taken whole, not times ``1 - beta2``: h starts at its right size, and the
+clip does not hold back nearly every entry for the first hundreds of steps."""

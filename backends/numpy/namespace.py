@@ -12,6 +12,7 @@ from numpy import (
     int64,
     log,
     maximum,
+    mean,
     minimum,
     reshape,
     sin,
@@ -19,6 +20,7 @@ from numpy import (
     sum,
 )
 from numpy import left_shift as shift_left
+from numpy import power as pow
 from numpy import right_shift as shift_right
 
 __all__ = [
@@ -38,7 +40,9 @@ __all__ = [
     "int64",
     "log",
     "maximum",
+    "mean",
     "minimum",
+    "pow",
     "reshape",
     "shift_left",
     "shift_right",

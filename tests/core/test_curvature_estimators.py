@@ -11,7 +11,7 @@ from hessiod.core.likelihood import RESIDUALS, sample_categorical, softmax
 def hutchinson(hessian, steps):
     """One estimate a step, for a Hessian given as a matrix."""
     like = np.zeros(len(hessian))
-    probes = [philox.probes(xp, [like], seed=1, step=step)[0] for step in range(1, steps + 1)]
+    probes = [philox.rademacher_probes(xp, [like], seed=1, step=step)[0] for step in range(1, steps + 1)]
     return np.array([curvature.hutchinson_kernel(xp, probe, hessian @ probe) for probe in probes])
 
 

@@ -55,7 +55,7 @@ def test_the_counter_is_block_index_step_stream_and_sample_under_the_seed(seed):
 
 
 def test_a_block_yields_128_signs_least_bit_first():
-    (signs,) = philox.probes(xp, [np.zeros(300)], seed=5, step=2)
+    (signs,) = philox.rademacher_probes(xp, [np.zeros(300)], seed=5, step=2)
     blocks = [signs_of(reference((block, 0, 2, 0), (5, 0))) for block in range(3)]
     np.testing.assert_array_equal(signs, np.ravel(blocks)[:300])
 
@@ -63,7 +63,7 @@ def test_a_block_yields_128_signs_least_bit_first():
 def test_probes_of_a_list_are_numbered_by_place_step_and_sample():
     shapes = [(3, 5), (), (0, 4), (129,), (2, 64)]
     likes = [np.zeros(shape, np.float32) for shape in shapes]
-    found = philox.probes(xp, likes, seed=9, step=4, sample=6)
+    found = philox.rademacher_probes(xp, likes, seed=9, step=4, sample=6)
     for place, (shape, probe) in enumerate(zip(shapes, found, strict=True)):
         blocks = [signs_of(reference((block, place, 4, 256 * 6), (9, 0))) for block in range(2)]
         assert probe.shape == shape
@@ -104,7 +104,7 @@ def test_normals_are_finite_at_the_extreme_words(monkeypatch, word):
 def test_moments_are_those_of_the_distributions():
     size = 200_000
     like = np.empty(size)
-    (signs,) = philox.probes(xp, [like], seed=3, step=1)
+    (signs,) = philox.rademacher_probes(xp, [like], seed=3, step=1)
     uniforms = philox.uniforms(xp, like, seed=3, step=1).astype(np.float64)
     normals = philox.normals(xp, like, seed=3, step=1)
     bound = 5 / size**0.5  # five standard errors

@@ -147,7 +147,7 @@ def test_nesterov_is_the_look_ahead_form_of_sutskever():
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_kernels_leave_their_arguments_alone(name):
     rule = RULES[name]
-    values = {**rule.defaults, "step": 1}
+    values = {**rule.defaults, "step": 1, "refreshes": 1}
     for kernel in filter(None, (rule.step, rule.refresh)):
         arrays = {operand: np.full(3, 0.5) for operand in kernel.operands}
         apply(kernel, arrays, values)
@@ -162,7 +162,7 @@ def test_kernels_read_and_write_only_what_the_rule_declares(name):
     assert "param" in rule.step.results
     if rule.refresh is not None:
         assert set(rule.refresh.operands) | set(rule.refresh.results) <= known | {"estimate"}
-    assert set(rule.step.hyperparameters) <= {"step", *rule.hyperparameters}
+    assert set(rule.step.hyperparameters) <= {"step", "refreshes", *rule.hyperparameters}
 
 
 @pytest.mark.parametrize(

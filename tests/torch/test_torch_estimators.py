@@ -56,7 +56,7 @@ def exact_hessian(params, loss):
 
 def numpy_probe(params, step, sample, seed=0):
     likes = [np.zeros(tuple(param.shape)) for param in params]
-    return np.concatenate([p.ravel() for p in philox.probes(xp, likes, seed=seed, step=step, sample=sample)])
+    return np.concatenate([p.ravel() for p in philox.rademacher_probes(xp, likes, seed=seed, step=step, sample=sample)])
 
 
 def flat(tensors):
