@@ -38,7 +38,7 @@ class TorchBackend:
 
     name = "torch"
     namespace = namespace
-    routes = (Route("eager", run), Route("compiled", run_compiled, contracts=True))
+    routes = (Route("eager", run), Route("compiled", run_compiled, contracts=True, compiles=True))
     dtypes = ("float32", "float64")
     optimizers = OPTIMIZERS
 

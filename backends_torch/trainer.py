@@ -29,6 +29,7 @@ class TorchTrainer:
         parameters = dict(self.model.named_parameters())
         self.parameters = [parameters[name] for name in self.names]
         self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, lr=config.peak, **config.options)
+        self.slots = self.optimizer.rule_of(self.optimizer.param_groups[0]).slots
         self.schedule = LambdaLR(self.optimizer, config.factor)
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:

@@ -99,7 +99,7 @@ def rademacher_probes(xp, likes, *, seed, step, sample=0):
     >>> import numpy as np
     >>> rademacher_probes(xp, [np.zeros((2, 3), np.float32), np.zeros(2)], seed=0, step=1)
     [array([[-1.,  1.,  1.],
-           [ 1.,  1., -1.]], dtype=float32), array([1., 1.])]
+           [ 1.,  1., -1.]], dtype=float32), array([-1.,  1.])]
     """
     counts = [blocks_of(size_of(like), 128) for like in likes]
     ends = [sum(counts[: place + 1]) for place in range(len(counts))]
