@@ -47,9 +47,10 @@ class CurvatureOptimizer(RuleOptimizer):
 
     def estimate_with(self, net: nn.Cell, loss_fn: Any) -> nn.Cell:
         """The estimator as a Cell of (step, inputs) that returns loss, gradients and estimates."""
+        seed = self.seed - 2**64 if self.seed >= 2**63 else self.seed  # a graph's integers are int64: the same bits
         if self.estimator == "hutchinson":
-            return Hutchinson(net, loss_fn, self.parameters, self.loss_scale, self.seed)
-        return GaussNewtonBartlett(net, loss_fn, self.parameters, self.loss_scale, self.seed, self.likelihood)
+            return Hutchinson(net, loss_fn, self.parameters, self.loss_scale, seed)
+        return GaussNewtonBartlett(net, loss_fn, self.parameters, self.loss_scale, seed, self.likelihood)
 
     def construct(self, gradients):
         """Refused in a graph, which can raise only Python's own exceptions; see :meth:`__call__`."""
