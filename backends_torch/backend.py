@@ -20,7 +20,7 @@ from hessiod.backends_torch.trainer import TorchTrainer  # noqa: E402
 Kernel = Callable[..., Any]
 
 
-def run(function: Kernel, arrays: Sequence[torch.Tensor], scalars: Mapping[str, float]) -> tuple[Any, ...]:
+def run(function: Kernel, arrays: Sequence[torch.Tensor], scalars: Mapping[str, Any]) -> tuple[Any, ...]:
     """Call a kernel op by op; torch rounds each Python scalar once, to the tensors' dtype."""
     with torch.no_grad():
         result = function(namespace, *arrays, **scalars)

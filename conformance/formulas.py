@@ -83,7 +83,7 @@ def apollo(mode: str) -> Callable[..., Arrays]:
         if mode == "decoupled":
             direction = direction + weight_decay * theta
         if mode == "stable":
-            direction = direction + weight_decay / np.mean(bound) * theta
+            direction = direction + weight_decay / (np.sum(bound) / max(bound.size, 1)) * theta
         first = warmup_start * lr
         rate = first + (lr - first) * (step - 1) / warmup if step - 1 < warmup else lr
         return theta - rate * direction, new, b, direction
