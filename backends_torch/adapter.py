@@ -41,6 +41,11 @@ def apply(kernel: Kernel, arrays: Mapping[str, Tensor], values: Mapping[str, Any
         arrays[name].copy_(result)
 
 
+def counts_of(rule: Rule) -> tuple[str, ...]:
+    """The whole numbers that are kept for each parameter: its steps and, with curvature, the estimates folded in."""
+    return ("step",) if rule.refresh is None else ("step", "refreshes")
+
+
 class RuleOptimizer(torch.optim.Optimizer):
     """A rule with torch's conventions: param groups, schedulers, ``state_dict``, ``maximize``, closures.
 
@@ -208,14 +213,20 @@ class RuleOptimizer(torch.optim.Optimizer):
         state = self._state(rule, param)
         state["step"] += 1
         arrays = {**state, "param": param, "grad": -grad if group["maximize"] else grad}
-        values = {**values, "step": state["step"]}
         if rule.refresh is not None and estimates is not None:
-            apply(rule.refresh, {**arrays, "estimate": estimates[param]}, values)
-        apply(rule.step, arrays, values)
+            state["refreshes"] += 1
+            arrays["estimate"] = self._estimate_for(group, estimates[param])
+            apply(rule.refresh, arrays, {**values, **state})
+        apply(rule.step, arrays, {**values, **state})
+
+    def _estimate_for(self, group: Mapping[str, Any], estimate: Tensor) -> Tensor:
+        """A parameter's curvature estimate as its group's rule wants it."""
+        return estimate
 
     def _state(self, rule: Rule, param: Tensor) -> dict[str, Any]:
         state = self.state[param]
-        state.setdefault("step", 0)
+        for count in counts_of(rule):
+            state.setdefault(count, 0)
         for slot in rule.slots:
             if slot not in state:  # a new parameter, or a rule that came with a changed hyperparameter
                 state[slot] = torch.zeros_like(param, memory_format=torch.preserve_format)
@@ -264,13 +275,13 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _check_slots(self, rule: Rule, number: int, state: Mapping[str, Any] | None, param: Tensor) -> None:
         if not state:
             return  # a parameter that has not moved yet
-        for slot in ("step", *rule.slots):
+        for slot in (*counts_of(rule), *rule.slots):
             if slot not in state:
                 raise InvalidArgument(
                     f"state_dict: parameter {number} has no {slot!r}; it was not written by {type(self).__name__}"
                 )
             shape = tuple(getattr(state[slot], "shape", ()))
-            if slot != "step" and shape != tuple(param.shape):
+            if slot in rule.slots and shape != tuple(param.shape):
                 raise InvalidArgument(
                     f"state_dict: {slot!r} of parameter {number} has the shape {shape}, expected "
                     f"{tuple(param.shape)}; it belongs to another model"

@@ -137,7 +137,9 @@ class SophiaG(Sophia):
             group, estimate = self.param_groups[index], gnb_kernel(xp, grad, **gnb_scalars(count=1.0))
             rule = self.rule_of(group)
             assert rule.refresh is not None
-            apply(rule.refresh, {**self._state(rule, param), "estimate": estimate}, self.values_of(group))
+            state = self._state(rule, param)
+            state["refreshes"] += 1
+            apply(rule.refresh, {**state, "estimate": estimate}, {**self.values_of(group), **state})
 
     def step(self, closure: Callable[[], Any] | None = None, *, bs: float | None = None) -> Any:
         """Take one step.

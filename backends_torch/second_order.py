@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -45,8 +45,23 @@ class CurvatureOptimizer(RuleOptimizer):
 
     @property
     def curvature_due(self) -> bool:
-        """Whether the coming step wants a curvature estimate: at steps 1, 1 + every, 1 + 2 * every, ..."""
-        return self.steps % self.param_groups[0]["every"] == 0
+        """Whether the coming step wants a curvature estimate: at steps 1, 1 + every, 1 + 2 * every, ...
+
+        Also when a parameter was added or unfrozen that has not moved yet, in groups with ``missing="raise"``.
+        """
+        return self._regularly_due(self.steps) or (self.steps > 0 and any(self._newcomers()))
+
+    def _regularly_due(self, steps: int) -> bool:
+        return steps % self.param_groups[0]["every"] == 0
+
+    def _newcomers(self) -> Iterator[bool]:
+        for group in self.param_groups:
+            if group["missing"] == "raise":  # otherwise a parameter may never get a gradient
+                yield from (param.requires_grad and param not in self.state for param in group["params"])
+
+    def refreshes_by(self, step: int) -> int:
+        """How many estimates the first ``step`` steps fold in when they are given exactly where they are due."""
+        return sum(self._regularly_due(steps) for steps in range(step))
 
     def update_curvature(
         self,

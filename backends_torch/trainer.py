@@ -61,10 +61,13 @@ class TorchTrainer:
         """Take up where :meth:`state` was called after ``step`` steps."""
         document = self.optimizer.state_dict()
         document["param_groups"][0]["step"] = step
+        counts = {"step": step}
+        if isinstance(self.optimizer, CurvatureOptimizer):
+            counts["refreshes"] = self.optimizer.refreshes_by(step)
         for number, name in enumerate(self.names):
             prefix = f"optimizer/{name}/"
             slots = {key[len(prefix) :]: torch.tensor(arrays[key]) for key in arrays if key.startswith(prefix)}
-            document["state"][number] = {"step": step, **slots} if step else {}
+            document["state"][number] = {**counts, **slots} if step else {}
         weights = {name: torch.tensor(arrays[f"model/{name}"]) for name in self.names}
         self.optimizer.load_state_dict(document)
         self.model.load_state_dict(weights)

@@ -31,7 +31,9 @@ def test_known_answers_of_random123(counter, key, answer):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_probes_are_bit_equal_to_numpys_for_every_shape(dtype):
-    expected = philox.rademacher_probes(on_numpy, [np.zeros(shape, dtype) for shape in SHAPES], seed=2**40 + 3, step=11, sample=2)
+    expected = philox.rademacher_probes(
+        on_numpy, [np.zeros(shape, dtype) for shape in SHAPES], seed=2**40 + 3, step=11, sample=2
+    )
     likes = [torch.zeros(shape, dtype=getattr(torch, dtype)) for shape in SHAPES]
     found = philox.rademacher_probes(on_torch, likes, seed=2**40 + 3, step=11, sample=2)
     for ours, theirs, like in zip(found, expected, likes, strict=True):

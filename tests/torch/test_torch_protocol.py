@@ -171,6 +171,10 @@ def drop_step(state):
     del state["state"][0]["step"]
 
 
+def drop_refreshes(state):
+    del state["state"][1]["refreshes"]
+
+
 def reshape_slot(state):
     state["state"][3]["exp_avg"] = torch.zeros(4)
 
@@ -198,6 +202,7 @@ REFUSED = {
     "a bad setting": (lambda: damaged(negative_rate), "lr: found -1.0"),
     "a lost slot": (lambda: damaged(drop_slot), "parameter 3 has no 'hessian'"),
     "a lost count": (lambda: damaged(drop_step), "parameter 0 has no 'step'"),
+    "an older state": (lambda: damaged(drop_refreshes), "parameter 1 has no 'refreshes'"),
     "another model's slot": (
         lambda: damaged(reshape_slot),
         r"'exp_avg' of parameter 3 has the shape \(4,\), expected \(3,\)",
@@ -326,6 +331,7 @@ def test_a_group_added_later_is_trained_with_the_others(make):
     extra = torch.nn.Parameter(torch.zeros(3))
     run.opt.add_param_group({"params": [extra], "lr": 0.5})
     assert run.opt.param_groups[1]["step"] == 12
+    assert run.opt.curvature_due
     run.schedule.base_lrs.append(0.5)
     run.schedule.lr_lambdas.append(run.schedule.lr_lambdas[0])
     linear = run.model
@@ -333,6 +339,8 @@ def test_a_group_added_later_is_trained_with_the_others(make):
     run.go(10)
     assert (extra != 0).all()
     assert run.opt.state[extra]["hessian"].abs().sum() > 0
+    counts = [(run.opt.state[param]["step"], run.opt.state[param]["refreshes"]) for param in (linear[0].weight, extra)]
+    assert counts == [(22, 4), (10, 2)]  # at steps 1, 11, 13 (asked for by the newcomer) and 21
     assert run.opt.steps == 22
 
 
