@@ -17,7 +17,7 @@ from hessiod.core import RULES, InvalidArgument, Kernel, Rule
 from hessiod.core.rule import LEARNING_RATE, Hyperparameter
 from hessiod.mindspore import SGD, AdamW
 
-SHAPES = ((4,), (3, 5), (1,), (2, 1, 3))
+SHAPES = ((4,), (2, 1, 3), (1,))
 STEPS = 5
 
 
@@ -148,8 +148,11 @@ def stepper(route, optimizer, weights):
     return lambda gradients: cell(*gradients)
 
 
-@pytest.mark.parametrize("route", ["call", "jit", "TrainOneStepCell"])
-@pytest.mark.parametrize("name", RULE_CASES)
+@pytest.mark.parametrize(
+    ("name", "route"),
+    [(name, "call") for name in RULE_CASES]
+    + [(name, route) for name in ("adamw", "sgd-nesterov") for route in ("jit", "TrainOneStepCell")],
+)
 def test_rule_follows_its_formula_and_torch(mode, name, route):
     ours, theirs, formula, options, slots = RULE_CASES[name]
     weights, mirrors = parameters(), torch_parameters()
@@ -377,7 +380,11 @@ RATES = {
 }
 
 
-@pytest.mark.parametrize("kind", RATES)
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("pynative", kind) for kind in RATES] + [("graph", "list"), ("graph", "schedule")],
+    indirect=["mode"],
+)
 def test_learning_rate(mode, kind):
     rate, expected = RATES[kind]
     weights, mirrors = parameters(), torch_parameters()
@@ -390,7 +397,7 @@ def test_learning_rate(mode, kind):
         same_bits(weights, mirrors)
 
 
-def test_a_list_of_learning_rates_that_ends_is_an_error_and_changes_nothing(mode):
+def test_a_list_of_learning_rates_that_ends_is_an_error_and_changes_nothing():
     weights = parameters()
     optimizer = SGD(weights, learning_rate=[0.1, 0.2])
     optimizer(tensors(1))
@@ -405,8 +412,8 @@ def test_a_list_of_learning_rates_that_ends_is_an_error_and_changes_nothing(mode
 def test_assigned_learning_rate_takes_effect(mode):
     """In the step after the assignment, and bit for bit: as the float32 that was assigned."""
     weights, mirrors = parameters(), torch_parameters()
-    optimizer = AdamW(weights, learning_rate=0.1, **ADAMW)
-    mirror = hessiod_torch.AdamW(mirrors, lr=0.1, **for_torch(ADAMW))
+    optimizer = SGD(weights, learning_rate=0.1, weight_decay=0.3)
+    mirror = hessiod_torch.SGD(mirrors, lr=0.1, weight_decay=0.3)
     for t, lr in enumerate((0.1, 0.3, 0.02), start=1):
         if t > 1:
             ops.assign(optimizer.learning_rate, Tensor(lr, ms.float32))
@@ -416,7 +423,7 @@ def test_assigned_learning_rate_takes_effect(mode):
         same_bits(weights, mirrors)
 
 
-def test_weight_decay_as_cell(mode):
+def test_weight_decay_as_cell():
     options = dict(beta1=0.8, beta2=0.97, eps=1e-6)
     weights, mirrors = parameters(), torch_parameters()
     optimizer = AdamW(weights, learning_rate=0.1, weight_decay=Falling(), **options)
@@ -438,27 +445,34 @@ GROUPS = {
 }
 
 
-@pytest.mark.parametrize("kind", GROUPS)
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("pynative", kind) for kind in GROUPS] + [("graph", "schedule"), ("graph", "decay cell")],
+    indirect=["mode"],
+)
 def test_groups(mode, kind):
     """Learning rate and weight decay of each group, and order_params, bit for bit as torch's groups."""
     rate, settings, tables = GROUPS[kind]
     weights, mirrors = parameters(), torch_parameters()
-    places = [[0], [1, 3], [2]]
-    order = [2, 0, 3, 1]
+    places, order = [[0], [1], [2]], [2, 0, 1]
+    ours, theirs, options = (
+        (SGD, hessiod_torch.SGD, {}) if kind in ("numbers", "lists") else (AdamW, hessiod_torch.AdamW, ADAMW)
+    )
     groups = [
         {"params": [weights[place] for place in members], **setting}
         for members, setting in zip(places, settings, strict=True)
     ]
-    optimizer = AdamW([*groups, {"order_params": [weights[place] for place in order]}], learning_rate=rate, **ADAMW)
+    order_params = {"order_params": [weights[place] for place in order]}
+    optimizer = ours([*groups, order_params], learning_rate=rate, **options)
     assert [param.name for param in optimizer.parameters] == [f"p{place}" for place in order]
-    mirror = hessiod_torch.AdamW(
+    mirror = theirs(
         [
             {"params": [mirrors[place] for place in members]}
             | {name: value for name, value in setting.items() if isinstance(value, float)}
             for members, setting in zip(places, settings, strict=True)
         ],
         lr=rate if isinstance(rate, float) else 1.0,
-        **for_torch(ADAMW),
+        **for_torch(options),
     )
     for t in range(1, 4):
         for group, table in tables.items():
@@ -472,7 +486,7 @@ def test_groups(mode, kind):
         same_bits(weights, mirrors)
 
 
-def test_dtypes_of_parameters_are_kept(mode):
+def test_dtypes_of_parameters_are_kept():
     """float64 and float32 side by side: each with scalars of its own dtype."""
     wide, narrow = np.linspace(-1, 1, 5), np.linspace(-1, 1, 5).astype(np.float32)
     weights = [Parameter(Tensor(wide), name="wide"), Parameter(Tensor(narrow), name="narrow")]
@@ -489,12 +503,12 @@ def test_dtypes_of_parameters_are_kept(mode):
         np.testing.assert_allclose(weights[0].asnumpy(), mirrors[0].detach().numpy(), rtol=1e-15)
 
 
-def test_loss_scale_divides_gradients(mode):
+def test_loss_scale_divides_gradients():
     weights, plain = parameters(), parameters()
-    scaled_optimizer = AdamW(weights, learning_rate=0.1, loss_scale=1024.0, **ADAMW)
-    optimizer = AdamW(plain, learning_rate=0.1, **ADAMW)
+    scaled = SGD(weights, learning_rate=0.1, loss_scale=1024.0)
+    optimizer = SGD(plain, learning_rate=0.1)
     for t in range(1, 4):
-        scaled_optimizer(tuple(Tensor(array * 1024) for array in arrays(t)))
+        scaled(tuple(Tensor(array * 1024) for array in arrays(t)))
         optimizer(tensors(t))
     for ours, theirs in zip(weights, plain, strict=True):
         assert ours.asnumpy().tobytes() == theirs.asnumpy().tobytes()

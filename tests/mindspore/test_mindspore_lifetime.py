@@ -1,0 +1,153 @@
+"""What a long run needs: one graph for all steps, memory that stays, checkpoints that resume bit for bit."""
+
+from __future__ import annotations
+
+import gc
+import resource
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.graph import api
+
+from hessiod.mindspore import AdamW, SophiaG, TrainStep
+
+ROWS, WIDTH, CLASSES = 12, 5, 4
+
+
+def batch(step, rows=ROWS):
+    generator = np.random.default_rng(step)
+    x = generator.normal(size=(rows, WIDTH)).astype(np.float32)
+    return Tensor(x), Tensor(generator.integers(CLASSES, size=rows).astype(np.int32))
+
+
+def new(seed=0, **options):
+    """A small net, its SophiaG and its step."""
+    net = nn.SequentialCell(nn.Dense(WIDTH, 7), nn.Tanh(), nn.Dense(7, CLASSES))
+    generator = np.random.default_rng(seed)
+    for param in net.trainable_params():
+        param.asnumpy()[...] = 0.5 * generator.normal(size=param.shape)
+    optimizer = SophiaG(net.trainable_params(), **{"learning_rate": 0.02, "every": 3, **options})
+    return net, optimizer, TrainStep(net, nn.CrossEntropyLoss(), optimizer)
+
+
+def compiled():
+    """How many graphs this process holds; each compilation adds its phase to one of these."""
+    return len(api.ms_compile_cache) + sum(len(phases) for phases in api.cells_compile_cache.values())
+
+
+def test_one_graph_for_all_steps_and_learning_rates(mode):
+    """Steps with and without curvature, assigned learning rates; another batch size is the control: it does compile."""
+    _, optimizer, step = new()
+    step(*batch(1))
+    before = compiled()
+    for t in range(2, 51):
+        if t % 10 == 0:
+            ops.assign(optimizer.learning_rate, Tensor(0.02 / t, ms.float32))
+        step(*batch(t))
+    assert compiled() == before
+    step(*batch(51, rows=ROWS + 1))
+    assert compiled() > before
+
+
+def test_one_graph_for_a_list_of_learning_rates():
+    weight = Parameter(Tensor(np.ones(3, np.float32)), name="weight")
+    optimizer = AdamW([weight], learning_rate=[0.1 / t for t in range(1, 22)])
+    gradient = (Tensor(np.ones(3, np.float32)),)
+    optimizer(gradient)
+    before = compiled()
+    for _ in range(20):
+        optimizer(gradient)
+    assert compiled() == before
+
+
+def test_sophia_holds_two_arrays_a_parameter():
+    """And beside them a learning rate, a step count, a count of refusals and a bool a parameter."""
+    net, optimizer, step = new()
+    step(*batch(1))
+    held = {param.name: param for param in optimizer.get_parameters()}
+    weights = net.trainable_params()
+    slots = {f"{slot}.{weight.name}": weight.shape for weight in weights for slot in ("exp_avg", "hessian")}
+    assert {name: held[name].shape for name in slots} == slots
+    rest = set(held) - set(slots) - {weight.name for weight in weights}
+    assert rest == {"learning_rate", "global_step", "refused", "finite"}
+    assert all(held[name].size <= len(weights) for name in rest)
+
+
+def resident():
+    """Bytes of memory that this process holds now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def growth(step, width, count):
+    """How far the memory of 200 steps rises above that of the steps before, in arrays of the weight's size."""
+    x, y = Tensor(np.ones((2, width), np.float32)), Tensor(np.zeros((2, width), np.float32))
+    for _ in range(20):
+        step(x, y)
+    gc.collect()
+    before = resident()
+    for _ in range(count):
+        step(x, y)
+    gc.collect()
+    return (resident() - before) / (4 * width * width)
+
+
+def test_memory_does_not_grow_over_200_steps():
+    """With a weight of 4 MB, a leak of one array in a hundred steps would show as 2; the control leaks one a step."""
+    width = 1024
+    net = nn.Dense(width, width, has_bias=False)
+    optimizer = SophiaG(net.trainable_params(), learning_rate=1e-4, likelihood="gaussian", every=5)
+    step = TrainStep(net, nn.MSELoss(), optimizer)
+    assert growth(step, width, 200) < 1.5
+    kept = []
+
+    def leaking(x, y):
+        kept.append(optimizer.exp_avg[0].asnumpy().copy())
+        return step(x, y)
+
+    assert growth(leaking, width, 20) > 10
+
+
+def bits(net, optimizer):
+    params = [*net.trainable_params(), *optimizer.exp_avg, *optimizer.hessian]
+    return [param.asnumpy().tobytes() for param in params] + [optimizer.steps]
+
+
+def restore_by_loading(net, optimizer, folder):
+    """MindSpore's own way, before the first step."""
+    for cell, name in ((net, "net"), (optimizer, "optimizer")):
+        missing, _ = ms.load_param_into_net(cell, ms.load_checkpoint(str(folder / f"{name}.ckpt")))
+        assert not missing
+
+
+def restore_through_views(net, optimizer, folder):
+    """Through the zero-copy arrays, which a graph that has run sees too."""
+    for cell, name in ((net, "net"), (optimizer, "optimizer")):
+        saved = ms.load_checkpoint(str(folder / f"{name}.ckpt"))
+        for param in cell.get_parameters():
+            param.asnumpy()[...] = saved[param.name].asnumpy()
+
+
+@pytest.mark.parametrize("way", ["loaded before the first step", "written through views", "written into a used one"])
+def test_standard_checkpoints_resume_bit_for_bit(way, tmp_path):
+    """Cut between two estimates, with a refused step behind it, whose count is saved as well."""
+    net, optimizer, step = new(nonfinite="skip")
+    for t in range(1, 6):
+        step(*batch(t))
+    step(Tensor(np.full((ROWS, WIDTH), np.nan, np.float32)), batch(1)[1])
+    ms.save_checkpoint(net, str(tmp_path / "net.ckpt"))
+    ms.save_checkpoint(optimizer, str(tmp_path / "optimizer.ckpt"))
+    other, resumed, resumed_step = new(seed=1)
+    if way == "written into a used one":
+        resumed_step(*batch(40))
+    restore = restore_by_loading if way.startswith("loaded") else restore_through_views
+    restore(other, resumed, tmp_path)
+    assert bits(other, resumed) == bits(net, optimizer)
+    for t in range(6, 11):
+        step(*batch(t))
+        resumed_step(*batch(t))
+        assert bits(other, resumed) == bits(net, optimizer), t
+    assert resumed.steps == 10
+    assert int(resumed.refused.asnumpy()) == 1
