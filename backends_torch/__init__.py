@@ -1,11 +1,15 @@
 """PyTorch: any rule as a ``torch.optim.Optimizer``, curvature from its autograd, the character GPT.
 
-==============  ===========================================================================
-``namespace``   array functions for core/
-``adapter``     one generic adapter from any rule to ``torch.optim.Optimizer``
-``curvature``   Gauss-Newton-Bartlett and Hutchinson estimates, accumulated until a step
-``optimizers``  the classes that users import, each a rule and a signature
-``gpt``         the character GPT as ``torch.nn`` modules, and its trainer
-``backend``     the object behind the entry point
-==============  ===========================================================================
+================  ==========================================================================
+``namespace``     array functions for core/
+``adapter``       one generic adapter from any rule to ``torch.optim.Optimizer``
+``curvature``     Gauss-Newton-Bartlett and Hutchinson estimates, accumulated until a step
+``second_order``  when curvature is due, how it is given, and what a GradScaler may skip
+``precision``     half-precision parameters with state in float32
+``states``        what is kept for each parameter, and the check of a ``state_dict``
+``diagnostics``   shares and quantiles of the state, on demand
+``optimizers``    the classes that users import, each a rule and a signature
+``gpt``           the character GPT as ``torch.nn`` modules, and its trainer
+``backend``       the object behind the entry point
+================  ==========================================================================
 """

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from hessiod.backends_torch import diagnostics
 from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.precision import restore_wide_slots, widened, zeros_for
+from hessiod.backends_torch.states import check_state, counts_of
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
 from hessiod.core.rule import Kernel, Rule
 
@@ -41,11 +44,6 @@ def apply(kernel: Kernel, arrays: Mapping[str, Tensor], values: Mapping[str, Any
         arrays[name].copy_(result)
 
 
-def counts_of(rule: Rule) -> tuple[str, ...]:
-    """The whole numbers that are kept for each parameter: its steps and, with curvature, the estimates folded in."""
-    return ("step",) if rule.refresh is None else ("step", "refreshes")
-
-
 class RuleOptimizer(torch.optim.Optimizer):
     """A rule with torch's conventions: param groups, schedulers, ``state_dict``, ``maximize``, closures.
 
@@ -58,8 +56,15 @@ class RuleOptimizer(torch.optim.Optimizer):
         missing: what a step does with a parameter that requires a gradient and has none: "raise" or "skip".
             Parameters frozen by ``requires_grad_(False)`` are always passed over.
 
+    float16 and bfloat16 parameters have their state in float32; the rule runs in float32 and its result is rounded
+    once, into the parameter. A step smaller than half of a parameter's last digit is lost there: for long runs keep
+    parameters in float32 and let autocast choose the arithmetic.
+
     A subclass says which rule a group follows; everything else is here.
     """
+
+    signed_curvature = True
+    """Whether the curvature slot keeps the estimates' sign."""
 
     def __init__(
         self,
@@ -115,12 +120,6 @@ class RuleOptimizer(torch.optim.Optimizer):
                     f"{self._name(group, position)}: found a {param.dtype} tensor with layout {param.layout}, expected "
                     "a dense real floating-point parameter; leave it to another optimizer or view a complex one as real"
                 )
-            eps = self.values_of(group).get("eps", 0.0)
-            if eps and torch.tensor(eps, dtype=param.dtype) == 0:
-                raise InvalidArgument(
-                    f"eps: found {eps}, which is zero in {param.dtype}, the dtype of {self._name(group, position)}; "
-                    "keep parameters in float32 (autocast casts the arithmetic, not them), or give a larger eps"
-                )
 
     def _name(self, group: Mapping[str, Any], position: int) -> str:
         names = group.get("param_names")
@@ -143,6 +142,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             raise InvalidState("step: no parameter has a gradient; call loss.backward() first")
         values = [self._checked_values(group) for group in self.param_groups]
         estimates = self._estimates()
+        self._check_counts(work, estimates)
         if self._finite([grad for *_, grad in work], estimates):
             for index, param, grad in work:
                 self._update(self.param_groups[index], param, grad, values[index], estimates)
@@ -170,6 +170,18 @@ class RuleOptimizer(torch.optim.Optimizer):
                         "dense one; construct its nn.Embedding with sparse=False"
                     )
                 yield index, param, param.grad
+
+    def _check_counts(self, work: list[tuple[int, Tensor, Tensor]], estimates: Estimates | None) -> None:
+        for index, param, _ in work if estimates is None else ():
+            group = self.param_groups[index]
+            if "refreshes" in self.rule_of(group).step.hyperparameters:
+                state = self.state.get(param)
+                if not state or not state["refreshes"]:
+                    position = next(place for place, other in enumerate(group["params"]) if other is param)
+                    raise InvalidState(
+                        f"{self._name(group, position)} has no curvature yet: call update_curvature before this step, "
+                        "the first that it has a gradient in"
+                    )
 
     def _checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
         values = self.values_of(group)
@@ -212,12 +224,19 @@ class RuleOptimizer(torch.optim.Optimizer):
         rule = self.rule_of(group)
         state = self._state(rule, param)
         state["step"] += 1
-        arrays = {**state, "param": param, "grad": -grad if group["maximize"] else grad}
+        grad = self._unscaled(widened(grad))
+        arrays = {**state, "param": widened(param), "grad": -grad if group["maximize"] else grad}
         if rule.refresh is not None and estimates is not None:
             state["refreshes"] += 1
             arrays["estimate"] = self._estimate_for(group, estimates[param])
             apply(rule.refresh, arrays, {**values, **state})
         apply(rule.step, arrays, {**values, **state})
+        if arrays["param"] is not param:
+            param.copy_(arrays["param"])
+
+    def _unscaled(self, grad: Tensor) -> Tensor:
+        """The gradient of the loss, from that of the loss as it was scaled."""
+        return grad
 
     def _estimate_for(self, group: Mapping[str, Any], estimate: Tensor) -> Tensor:
         """A parameter's curvature estimate as its group's rule wants it."""
@@ -229,7 +248,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             state.setdefault(count, 0)
         for slot in rule.slots:
             if slot not in state:  # a new parameter, or a rule that came with a changed hyperparameter
-                state[slot] = torch.zeros_like(param, memory_format=torch.preserve_format)
+                state[slot] = zeros_for(param)
         return state
 
     def _estimates(self) -> Estimates | None:
@@ -239,53 +258,55 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _settled(self) -> None:
         """Forget what was gathered for one step: it is over, taken or not, or the state was replaced."""
 
+    # Diagnostics
+
+    @torch.no_grad()
+    def diagnostics(self) -> list[dict[str, Any]]:
+        """How each group fares, from its state as it is; nothing is computed or kept for it in a step.
+
+        One dictionary a group, with these entries where its rule has them and a step was taken:
+
+        - ``clip_fraction`` (Sophia): the share of entries that the clip holds back.
+        - ``curvature``: quantiles "min", "5%", "50%", "95%" and "max" over the entries of the curvature slot, which is
+          without bias correction; AdaHessian's holds squares.
+        - ``negative_curvature``: the share of its entries below zero; not for AdaHessian.
+        - ``direction_norm`` (Apollo): the Euclidean norm of the last update divided by its learning rate. The other
+          rules do not keep their updates: take the difference of two copies of the parameters.
+        """
+        return [self._diagnosed(group) for group in self.param_groups]
+
+    def _diagnosed(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        rule, found = self.rule_of(group), dict[str, Any]()
+        states = [self.state[param] for param in group["params"] if self.state.get(param)]
+        if not states:
+            return found
+        for name, measure in rule.measures.items():
+            count, total = diagnostics.share(measure, states, self.values_of(group))
+            found[name] = count / total if total else float("nan")
+        slot = rule.refresh.results[0] if rule.refresh else "approx_hessian"
+        if slot in rule.slots:
+            curvature = [state[slot] for state in states]
+            found["curvature"] = diagnostics.quantiles(curvature)
+            if self.signed_curvature:
+                found["negative_curvature"] = diagnostics.negative_share(curvature)
+        if "update" in rule.slots:
+            found["direction_norm"] = diagnostics.norm([state["update"] for state in states])
+        return found
+
     # Checkpoints
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
         """Load what ``state_dict`` of the same optimizer returned; anything else is refused and nothing is changed."""
         self._check_state(state_dict)
         super().load_state_dict(dict(state_dict))
+        ours = [param for group in self.param_groups for param in group["params"]]
+        numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
+        saved = {param: state_dict["state"].get(number) or {} for param, number in zip(ours, numbers, strict=True)}
+        restore_wide_slots(self.state, saved)
         self._settled()
 
     def _check_state(self, state_dict: Mapping[str, Any]) -> None:
-        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
-            raise InvalidArgument(
-                f"state_dict: found a {type(state_dict).__name__} without 'state' and 'param_groups', expected what "
-                f"state_dict() of a {type(self).__name__} returned"
-            )
-        saved, state = state_dict["param_groups"], state_dict["state"]
-        found, expected = ([len(group.get("params", ())) for group in groups] for groups in (saved, self.param_groups))
-        if found != expected:
-            raise InvalidArgument(
-                f"state_dict: found groups of {found} parameters, expected {expected}; construct the optimizer with "
-                "the same groups"
-            )
-        for theirs, ours in zip(saved, self.param_groups, strict=True):
-            missing = sorted(set(self.defaults) - set(theirs))
-            if missing:
-                raise InvalidArgument(
-                    f"state_dict: its groups lack {', '.join(missing)}; it was not written by {type(self).__name__}"
-                )
-            self._checked_values(theirs)
-            for number, param in zip(theirs["params"], ours["params"], strict=True):
-                self._check_slots(self.rule_of(theirs), number, state.get(number), param)
-        if saved[0]["step"] and not state:
-            raise InvalidArgument(f"state_dict: found no state after {saved[0]['step']} steps; the checkpoint is torn")
-
-    def _check_slots(self, rule: Rule, number: int, state: Mapping[str, Any] | None, param: Tensor) -> None:
-        if not state:
-            return  # a parameter that has not moved yet
-        for slot in (*counts_of(rule), *rule.slots):
-            if slot not in state:
-                raise InvalidArgument(
-                    f"state_dict: parameter {number} has no {slot!r}; it was not written by {type(self).__name__}"
-                )
-            shape = tuple(getattr(state[slot], "shape", ()))
-            if slot in rule.slots and shape != tuple(param.shape):
-                raise InvalidArgument(
-                    f"state_dict: {slot!r} of parameter {number} has the shape {shape}, expected "
-                    f"{tuple(param.shape)}; it belongs to another model"
-                )
+        check_state(self, state_dict)
 
     def _movable(self) -> Iterable[Tensor]:
         return [param for group in self.param_groups for param in group["params"] if param.requires_grad]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.precision import widened, zeros_for
 from hessiod.core import philox
 from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel, mean_kernel
 from hessiod.core.errors import InvalidArgument, InvalidState
@@ -60,13 +62,13 @@ class Accumulator:
 
     def __init__(self, params: Iterable[Tensor], seed: int, step: int) -> None:
         self.params = list(params)
-        self.totals = [torch.zeros_like(param) for param in self.params]
+        self.totals = [zeros_for(param) for param in self.params]
         self.seed, self.step, self.calls = seed, step, 0
 
     def add(self, grads: Iterable[Tensor]) -> None:
         """Add one call's arrays."""
         for total, grad in zip(self.totals, grads, strict=True):
-            total += grad
+            total += widened(grad)
         self.calls += 1
 
     def finish(self, estimates: Iterable[Tensor]) -> dict[Tensor, Tensor]:
@@ -75,25 +77,28 @@ class Accumulator:
 
 
 class GaussNewtonBartlett(Accumulator):
-    """``B * g_hat^2``, with targets sampled from the model's output and counted here."""
+    """``B * g_hat^2``, with targets sampled from the model's output and counted here.
 
-    def __init__(self, params: Iterable[Tensor], seed: int, step: int, likelihood: str) -> None:
+    ``fraction`` is the leading share of each call's examples (of the logits' first axis, at least one) that take part.
+    """
+
+    def __init__(self, params: Iterable[Tensor], seed: int, step: int, likelihood: str, fraction: float = 1.0) -> None:
         super().__init__(params, seed, step)
-        self.likelihood = likelihood
+        self.likelihood, self.fraction = likelihood, fraction
         self.count = torch.zeros((), dtype=torch.float64)
 
-    def update(self, loss: Tensor | None, logits: Tensor | None, keep_graph: bool) -> None:
-        """Add the gradient of the sampled losses' sum.
+    def update(self, loss: Tensor | None, logits: Tensor | None, keep_graph: bool, scale: float) -> None:
+        """Add the gradient of the sampled losses' sum, to which no ``scale`` of the user's loss matters.
 
         A target is ignored (padding, ``ignore_index``, a mask of the user's) when the user's loss does not depend on
         its logits, that is, when the loss's gradient with respect to them is zero in every entry.
         """
         loss, logits = check_loss(loss), self._check_logits(logits)
         used = self._used(loss, logits)
-        output = logits.detach()
-        if not output.dtype.itemsize >= 4:
-            output = output.float()
-        residual = RESIDUALS[self.likelihood](xp, output, self.seed, self.step, self.calls)
+        if self.fraction < 1 and logits.dim():
+            rows = max(1, round(self.fraction * logits.shape[0]))
+            logits, used = logits[:rows], used[:rows]
+        residual = RESIDUALS[self.likelihood](xp, widened(logits.detach()), self.seed, self.step, self.calls)
         residual = (residual * used).to(logits.dtype)
         grads = gradients(logits, self.params, grad_outputs=residual, retain_graph=keep_graph)
         self.count += used.sum().cpu()
@@ -129,20 +134,36 @@ class GaussNewtonBartlett(Accumulator):
 
 
 class Hutchinson(Accumulator):
-    """``u * (H u)`` with Rademacher probes, by reverse mode over reverse mode; the mean over calls."""
+    """``u * (H u)`` by reverse mode over reverse mode: the mean over ``samples`` probes and over calls."""
 
-    def update(self, loss: Tensor | None, logits: Tensor | None, keep_graph: bool) -> None:
-        """Add one probe's product; ``logits`` is not needed."""
+    def __init__(
+        self, params: Iterable[Tensor], seed: int, step: int, probe: str = "rademacher", samples: int = 1
+    ) -> None:
+        super().__init__(params, seed, step)
+        self.probe, self.samples = probe, samples
+
+    def update(self, loss: Tensor | None, logits: Tensor | None, keep_graph: bool, scale: float) -> None:
+        """Add the sum over this call's probes, of the loss divided by ``scale``; ``logits`` is not needed."""
         grads = gradients(check_loss(loss), self.params, create_graph=True)
-        probes = philox.rademacher_probes(xp, self.params, seed=self.seed, step=self.step, sample=self.calls)
+        draws = (self._drawn(grads, sample, keep_graph) for sample in range(self.samples))
+        found = reduce(lambda sums, draw: [a.add_(b) for a, b in zip(sums, draw, strict=True)], draws)
+        self.add(mean_kernel(xp, part, inverse_count=1.0 / scale) for part in found)
+
+    def _drawn(self, grads: list[Tensor], sample: int, keep_graph: bool) -> list[Tensor]:
+        """One probe times its product, by parameter."""
+        number = self.calls * self.samples + sample
+        probes = philox.PROBES[self.probe](xp, self.params, seed=self.seed, step=self.step, sample=number)
         curved = [(grad, probe) for grad, probe in zip(grads, probes, strict=True) if grad.requires_grad]
         if curved:
             slopes, directions = zip(*curved, strict=True)
-            products = gradients(slopes, self.params, grad_outputs=directions, retain_graph=keep_graph)
+            keep = keep_graph or sample + 1 < self.samples
+            products = gradients(slopes, self.params, grad_outputs=directions, retain_graph=keep)
         else:  # a loss that is linear in every parameter
             products = [torch.zeros_like(param) for param in self.params]
-        self.add(hutchinson_kernel(xp, probe, product) for probe, product in zip(probes, products, strict=True))
+        pairs = zip(probes, products, strict=True)
+        return [hutchinson_kernel(xp, widened(probe), widened(product)) for probe, product in pairs]
 
     def estimates(self) -> dict[Tensor, Tensor]:
-        """The mean over all calls."""
-        return self.finish(mean_kernel(xp, total, inverse_count=1.0 / self.calls) for total in self.totals)
+        """The mean over all probes."""
+        inverse_count = 1.0 / (self.calls * self.samples)
+        return self.finish(mean_kernel(xp, total, inverse_count=inverse_count) for total in self.totals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,10 +12,45 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessiod.backends_torch.adapter import Estimates, RuleOptimizer
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, Hutchinson
+from hessiod.core import philox
 from hessiod.core.errors import InvalidArgument, InvalidState
+from hessiod.core.rule import Hyperparameter
 
-SHARED = ("every", "seed", "likelihood", "estimator")
+SHARED = ("every", "seed", "estimator", "likelihood", "fraction", "samples", "probe", "timing", "warm_start")
 """Settings of the whole optimizer. They are kept in the groups so that ``state_dict`` holds them."""
+
+CHOICES = {"probe": tuple(philox.PROBES), "timing": ("paper", "official")}
+NUMBERS = {
+    "fraction": Hyperparameter(1.0, low=0.0, below=1.0 + 1e-9, open_low=True, way_out="0.5 is the paper's, 1 is all"),
+    "scale": Hyperparameter(1.0, low=0.0, open_low=True, way_out="give what the loss was multiplied by"),
+}
+
+
+def check_shared(settings: Mapping[str, Any]) -> None:
+    """Raise :class:`InvalidArgument` for the first setting of the whole optimizer that is not what it may be."""
+    settings = {name: value for name, value in settings.items() if value is not None}
+    every, seed, samples = (settings.get(name) for name in ("every", "seed", "samples"))
+    if not isinstance(every, int) or every < 1:
+        raise InvalidArgument(f"every: found {every!r}, expected a whole number of steps >= 1; 10 is the paper's")
+    if not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise InvalidArgument(f"seed: found {seed!r}, expected an integer in [0, 2^64)")
+    if samples is not None and (not isinstance(samples, int) or samples < 1):
+        raise InvalidArgument(f"samples: found {samples!r}, expected a whole number of probes >= 1; 1 is usual")
+    for name, choices in CHOICES.items():
+        if settings.get(name, choices[0]) not in choices:
+            raise InvalidArgument(f"{name}: found {settings[name]!r}, expected one of {', '.join(choices)}")
+    NUMBERS["fraction"].check("fraction", settings.get("fraction", 1.0))
+
+
+@contextmanager
+def scaler_forgotten_on_error(optimizer: Any) -> Iterator[None]:
+    """Drop what a GradScaler left for this step if the step raises; the scaler itself does so only if it returns."""
+    try:
+        yield
+    except BaseException:
+        for name in ("grad_scale", "found_inf"):
+            vars(optimizer).pop(name, None)
+        raise
 
 
 class CurvatureOptimizer(RuleOptimizer):
@@ -22,21 +58,22 @@ class CurvatureOptimizer(RuleOptimizer):
 
     An estimate is given by :meth:`update_curvature` between two steps, where :attr:`curvature_due` says so. Several
     calls before a step (micro-batches) add up to one estimate.
+
+    With a ``torch.amp.GradScaler`` a step that the scaler skips drops its estimate too, and curvature is due still.
     """
+
+    _step_supports_amp_scaling = True
+    """A GradScaler then calls ``step`` also when it found infinity, with ``grad_scale`` and ``found_inf`` set."""
 
     _pending: GaussNewtonBartlett | Hutchinson | None = None
 
     def __init__(self, params: Any, hyperparameters: Mapping[str, Any], **settings: Any) -> None:
-        every, seed = hyperparameters["every"], hyperparameters["seed"]
-        if not isinstance(every, int) or every < 1:
-            raise InvalidArgument(f"every: found {every!r}, expected a whole number of steps >= 1; 10 is the paper's")
-        if not isinstance(seed, int) or not 0 <= seed < 2**64:
-            raise InvalidArgument(f"seed: found {seed!r}, expected an integer in [0, 2^64)")
+        check_shared(hyperparameters)
         super().__init__(params, hyperparameters, **settings)
 
     def _check_group(self, group: Mapping[str, Any]) -> None:
         super()._check_group(group)
-        for name in SHARED:
+        for name in (name for name in SHARED if name in self.defaults):
             if group[name] != self.defaults[name]:
                 raise InvalidArgument(
                     f"{name}: found {group[name]!r} in a group, expected the optimizer's {self.defaults[name]!r}; "
@@ -52,7 +89,8 @@ class CurvatureOptimizer(RuleOptimizer):
         return self._regularly_due(self.steps) or (self.steps > 0 and any(self._newcomers()))
 
     def _regularly_due(self, steps: int) -> bool:
-        return steps % self.param_groups[0]["every"] == 0
+        group = self.param_groups[0]
+        return steps % group["every"] == 0 and (steps > 0 or group.get("timing") != "official")
 
     def _newcomers(self) -> Iterator[bool]:
         for group in self.param_groups:
@@ -69,16 +107,21 @@ class CurvatureOptimizer(RuleOptimizer):
         loss: Tensor | None = None,
         logits: Tensor | None = None,
         closure: Callable[[], Any] | None = None,
+        scale: float = 1.0,
     ) -> None:
         """Add an estimate of the curvature at the present parameters, to be used by the next step.
 
         Args:
-            loss: the scalar loss of a forward pass whose graph still exists; call this before ``loss.backward()``.
+            loss: the scalar loss of a forward pass whose graph still exists; call this before ``loss.backward()``. Of a
+                micro-batch, its own mean loss.
             logits: the model's output from which the loss was computed, with the classes on the last axis. Estimators
                 that sample targets need it.
             closure: instead of both, a function that runs a fresh forward and returns the loss, or the pair
                 (loss, logits). It runs under math attention, whose backward can be differentiated again.
+            scale: what the loss given here was multiplied by: ``scaler.get_scale()`` for ``scaler.scale(loss)``, 1 / 4
+                for a loss divided by four micro-batches. The estimate is that of the loss itself.
         """
+        NUMBERS["scale"].check("scale", scale)
         if (closure is None) == (loss is None and logits is None):
             raise InvalidArgument("update_curvature: expected either loss= (and logits=) or closure=, not both or none")
         if self._pending is None:
@@ -86,12 +129,12 @@ class CurvatureOptimizer(RuleOptimizer):
         try:
             with torch.enable_grad():
                 if closure is None:
-                    self._pending.update(loss, logits, keep_graph=True)
+                    self._pending.update(loss, logits, keep_graph=True, scale=scale)
                 else:
                     with sdpa_kernel(SDPBackend.MATH):
                         result = closure()
                     loss, logits = result if isinstance(result, tuple) else (result, None)
-                    self._pending.update(loss, logits, keep_graph=False)
+                    self._pending.update(loss, logits, keep_graph=False, scale=scale)
         finally:
             if self._pending.calls == 0:
                 self._pending = None
@@ -100,8 +143,20 @@ class CurvatureOptimizer(RuleOptimizer):
         group = self.param_groups[0]
         params = self._movable()
         if group["estimator"] == "hutchinson":
-            return Hutchinson(params, group["seed"], self.steps + 1)
-        return GaussNewtonBartlett(params, group["seed"], self.steps + 1, group["likelihood"])
+            return Hutchinson(params, group["seed"], self.steps + 1, group["probe"], group["samples"])
+        return GaussNewtonBartlett(params, group["seed"], self.steps + 1, group["likelihood"], group["fraction"])
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step; ``closure`` re-evaluates the model, calls ``backward`` and returns the loss."""
+        with scaler_forgotten_on_error(self):
+            if float(vars(self).get("found_inf") or 0.0):
+                self._settled()
+                return None
+            return super().step(closure)
+
+    def _unscaled(self, grad: Tensor) -> Tensor:
+        scale = vars(self).get("grad_scale")
+        return grad if scale is None else grad * scale.double().reciprocal().to(grad.device, grad.dtype)
 
     def _estimates(self) -> Estimates | None:
         if self._pending is None:

@@ -4,6 +4,16 @@ from hessiod.backends.registry import require
 
 require("torch", extra="torch")
 
-from hessiod.backends_torch.optimizers import SGD, AdamW, SophiaG, SophiaH  # noqa: E402
+from hessiod.backends_torch.optimizers import (  # noqa: E402
+    SGD,
+    AdaHessian,
+    AdamW,
+    Apollo,
+    ApolloW,
+    DiagonalNewton,
+    Sophia,
+    SophiaG,
+    SophiaH,
+)
 
-__all__ = ["SGD", "AdamW", "SophiaG", "SophiaH"]
+__all__ = ["SGD", "AdaHessian", "AdamW", "Apollo", "ApolloW", "DiagonalNewton", "Sophia", "SophiaG", "SophiaH"]
