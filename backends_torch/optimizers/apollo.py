@@ -27,8 +27,8 @@ class Apollo(RuleOptimizer):
         params: parameters or groups, as for every torch optimizer.
         lr: learning rate.
         beta: decay rate of the gradient's average.
-        eps: keeps the secant's denominator from zero.
-        sigma: floor of the curvature. (lr, sigma, eps) and (c lr, c sigma, eps / c) are the same optimizer (Theorem 1).
+        eps: over sigma, keeps the secant's denominator from zero.
+        sigma: floor of the curvature. (lr, sigma) and (c lr, c sigma) are the same optimizer (Theorem 1).
         warmup: steps over which lr rises linearly from ``warmup_start`` of it. The first step is SGD's with the rate
             lr / sigma, 1 by default. A scheduler sets lr itself, so the two multiply.
         warmup_start: the share of lr at the first step.
