@@ -17,7 +17,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.nn.optim.optimizer import _ConvertToCell
 
 from hessiod.backends_mindspore import namespace as xp
@@ -77,7 +77,7 @@ class RuleOptimizer(nn.Optimizer):
         """Name the slots, and the places of a kernel's operands and results among parameter, gradient and slots."""
         if len(rule.slots) > SLOTS:
             raise InvalidArgument(f"rule: {rule.name} has {len(rule.slots)} slots, expected at most {SLOTS}")
-        states = [self.parameters.clone(prefix=slot, init="zeros") for slot in rule.slots]
+        states = [zeros_for(self.parameters, slot) for slot in rule.slots]
         for slot, state in zip(rule.slots, states, strict=True):
             setattr(self, slot, state)
         self.slot_names = rule.slots
@@ -85,7 +85,9 @@ class RuleOptimizer(nn.Optimizer):
         self.step_kernel, self.step_scalars = rule.step.function, rule.step.scalars
         self.step_hyperparameters = rule.step.hyperparameters
         self.step_operands, self.step_writes = places(rule.step, rule.slots)
+        self.second_order = rule.refresh is not None
         if rule.refresh is not None:
+            self.refreshes = Parameter(Tensor(0, ms.int32), name="refreshes", requires_grad=False)
             self.refresh_kernel, self.refresh_scalars = rule.refresh.function, rule.refresh.scalars
             self.refresh_hyperparameters = rule.refresh.hyperparameters
             self.refresh_operands, self.refresh_writes = places(rule.refresh, rule.slots)
@@ -96,7 +98,7 @@ class RuleOptimizer(nn.Optimizer):
         """Collect the parameters that share every scalar, so that scalars are worked out once for each such group."""
         self.hyperparameter_names = tuple(name for name in numbers if name not in ("lr", "weight_decay"))
         self.hyperparameter_values = tuple(Tensor(numbers[name], ms.float64) for name in self.hyperparameter_names)
-        owner = {}
+        owner: dict[str, tuple[int, Any, Any]] = {}
         for index, group in enumerate(groups_of(params, learning_rate, weight_decay)):
             owner |= {param.name: (index, group["lr"], group["weight_decay"]) for param in group["params"]}
         keys = [(owner[param.name][0], str(param.dtype)) for param in self.parameters]
@@ -104,7 +106,8 @@ class RuleOptimizer(nn.Optimizer):
         first = [keys.index(key) for key in distinct]
         self.group_of = tuple(distinct.index(key) for key in keys)
         self.group_count = len(distinct)
-        self.group_dtypes = tuple(self.parameters[position].dtype for position in first)
+        self.group_dtypes = tuple(working_dtype(self.parameters[position]) for position in first)
+        self.working_dtypes = tuple(working_dtype(param) for param in self.parameters)
         owners = [owner[self.parameters[position].name] for position in first]
         self.group_rates = LearningRates([lr for _, lr, _ in owners])
         self.group_places = tuple(first)
@@ -134,6 +137,8 @@ class RuleOptimizer(nn.Optimizer):
         values["lr"] = self.group_rates.exact(lr, group, self.global_step[0])
         values["weight_decay"] = decay
         values["step"] = ops.cast(self.global_step[0] + 1, ms.float64)
+        if self.second_order:
+            values["refreshes"] = ops.cast(self.refreshes, ms.float64)
         return values
 
     def group_scalars(self, scalars, names, group):
@@ -144,13 +149,22 @@ class RuleOptimizer(nn.Optimizer):
 
     def sweep(self, kernel, scalars, operands, writes, gradients, estimates):
         """Run a kernel over all parameters and assign its results."""
-        for param, grad, estimate, slot0, slot1, slot2, slot3, group in zip(  # noqa: B905
-            self.parameters, gradients, estimates, self.slot0, self.slot1, self.slot2, self.slot3, self.group_of
+        for param, grad, estimate, slot0, slot1, slot2, slot3, group, dtype in zip(  # noqa: B905
+            self.parameters,
+            gradients,
+            estimates,
+            self.slot0,
+            self.slot1,
+            self.slot2,
+            self.slot3,
+            self.group_of,
+            self.working_dtypes,
         ):
-            arrays = (param, grad, estimate, slot0, slot1, slot2, slot3)
+            wide = (ops.cast(param, dtype), ops.cast(grad, dtype), ops.cast(estimate, dtype))
+            arrays = (*wide, slot0, slot1, slot2, slot3)
             results = kernel(xp, *[arrays[place] for place in operands], **scalars[group])
             if writes[0] >= 0:
-                ops.assign(param, results[writes[0]])
+                ops.assign(param, ops.cast(results[writes[0]], param.dtype))
             if writes[1] >= 0:
                 ops.assign(slot0, results[writes[1]])
             if writes[2] >= 0:
@@ -169,7 +183,8 @@ class RuleOptimizer(nn.Optimizer):
         ops.assign_add(self.global_step, self.global_step_increase_tensor)
 
     def refresh(self, estimates):
-        """Fold curvature estimates into the state."""
+        """Fold curvature estimates into the state, and count them."""
+        ops.assign_add(self.refreshes, 1)
         scalars = [
             self.group_scalars(self.refresh_scalars, self.refresh_hyperparameters, group)
             for group in range(self.group_count)
@@ -245,6 +260,19 @@ class RuleOptimizer(nn.Optimizer):
     def steps(self) -> int:
         """How many steps have been taken."""
         return int(self.global_step.asnumpy()[0])
+
+
+def working_dtype(param: Parameter) -> Any:
+    """The dtype that a parameter's slots and arithmetic have: float32 for half-precision parameters."""
+    return ms.float32 if param.dtype in (ms.float16, ms.bfloat16) else param.dtype
+
+
+def zeros_for(params: ParameterTuple, slot: str) -> ParameterTuple:
+    """A slot: an array of zeros for each parameter, with the parameter's name behind the slot's."""
+    arrays = params.clone(prefix=slot, init="zeros")
+    for array, param in zip(arrays, params, strict=True):
+        array.set_dtype(working_dtype(param))
+    return arrays
 
 
 def places(kernel: Kernel, slots: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -11,13 +11,16 @@ from mindspore import Tensor, nn, ops
 from hessiod.backends_mindspore.adapter import RuleOptimizer
 from hessiod.backends_mindspore.curvature import GaussNewtonBartlett, Hutchinson, Loss
 from hessiod.core.errors import InvalidArgument, InvalidState
+from hessiod.core.likelihood import RESIDUALS
+from hessiod.core.philox import PROBES
 from hessiod.core.rule import Rule
 
 
 class CurvatureOptimizer(RuleOptimizer):
     """A rule that folds a curvature estimate into its state every ``every`` steps, first at step 1.
 
-    An estimate needs the forward pass, so such an optimizer trains through :class:`TrainStep`.
+    An estimate needs the forward pass, so such an optimizer trains through :class:`TrainStep`. ``first`` is the number
+    of steps before the first estimate.
     """
 
     def __init__(
@@ -27,30 +30,27 @@ class CurvatureOptimizer(RuleOptimizer):
         learning_rate: Any,
         hyperparameters: Mapping[str, float],
         *,
-        estimator: str,
         every: int,
         seed: int,
-        likelihood: str | None = None,
+        first: int = 0,
         **settings: Any,
     ) -> None:
         if not isinstance(every, int) or every < 1:
-            raise InvalidArgument(f"every: found {every!r}, expected a whole number of steps >= 1; 10 is the paper's")
+            raise InvalidArgument(f"every: found {every!r}, expected a whole number of steps >= 1; 10 is Sophia's")
         if not isinstance(seed, int) or not 0 <= seed < 2**64:
             raise InvalidArgument(f"seed: found {seed!r}, expected an integer in [0, 2^64)")
         super().__init__(rule, params, learning_rate, hyperparameters, **settings)
-        self.estimator, self.every, self.seed, self.likelihood = estimator, every, seed, likelihood
+        self.every, self.curvature_first = every, first
+        self.seed = seed - 2**64 if seed >= 2**63 else seed  # a graph's integers are int64: the same bits
 
     @property
     def curvature_due(self) -> bool:
         """Whether the coming step wants a curvature estimate: at steps 1, 1 + every, 1 + 2 * every, ..."""
-        return self.steps % self.every == 0
+        return self.steps >= self.curvature_first and self.steps % self.every == 0
 
     def estimate_with(self, net: nn.Cell, loss_fn: Any) -> nn.Cell:
         """The estimator as a Cell of (step, inputs) that returns loss, gradients and estimates."""
-        seed = self.seed - 2**64 if self.seed >= 2**63 else self.seed  # a graph's integers are int64: the same bits
-        if self.estimator == "hutchinson":
-            return Hutchinson(net, loss_fn, self.parameters, self.loss_scale, seed)
-        return GaussNewtonBartlett(net, loss_fn, self.parameters, self.loss_scale, seed, self.likelihood)
+        raise NotImplementedError
 
     def construct(self, gradients):
         """Refused in a graph, which can raise only Python's own exceptions; see :meth:`__call__`."""
@@ -59,6 +59,49 @@ class CurvatureOptimizer(RuleOptimizer):
     def __call__(self, gradients: Any) -> Any:
         """Refused: without a forward pass there is no curvature, and the step would be a silent sign step."""
         raise InvalidState("this optimizer needs curvature: train with hessiod.mindspore.TrainStep(net, loss_fn, opt)")
+
+
+class HutchinsonOptimizer(CurvatureOptimizer):
+    """A rule whose curvature is Hutchinson's estimate, a mean over ``samples`` probes, spatially averaged."""
+
+    def __init__(
+        self,
+        *arguments: Any,
+        probe: str = "rademacher",
+        samples: int = 1,
+        spatial_averaging: str | int = "none",
+        **settings: Any,
+    ) -> None:
+        if probe not in PROBES:
+            raise InvalidArgument(f"probe: found {probe!r}, expected one of {', '.join(PROBES)}")
+        if not isinstance(samples, int) or samples < 1:
+            raise InvalidArgument(f"samples: found {samples!r}, expected a whole number of probes >= 1")
+        super().__init__(*arguments, **settings)
+        self.probe, self.samples, self.spatial_averaging = probe, samples, spatial_averaging
+
+    def estimate_with(self, net: nn.Cell, loss_fn: Any) -> nn.Cell:
+        """Hutchinson's estimate."""
+        scale, averaging = self.loss_scale, self.spatial_averaging
+        return Hutchinson(net, loss_fn, self.parameters, scale, self.seed, self.probe, self.samples, averaging)
+
+
+class GaussNewtonOptimizer(CurvatureOptimizer):
+    """A rule whose curvature is the Gauss-Newton-Bartlett estimate over the leading ``fraction`` of the examples."""
+
+    def __init__(
+        self, *arguments: Any, likelihood: str = "categorical", fraction: float = 1.0, **settings: Any
+    ) -> None:
+        if likelihood not in RESIDUALS:
+            raise InvalidArgument(f"likelihood: found {likelihood!r}, expected one of {', '.join(RESIDUALS)}")
+        if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+            raise InvalidArgument(f"fraction: found {fraction!r}, expected a number in (0, 1]; 0.5 is the paper's")
+        super().__init__(*arguments, **settings)
+        self.likelihood, self.fraction = likelihood, float(fraction)
+
+    def estimate_with(self, net: nn.Cell, loss_fn: Any) -> nn.Cell:
+        """The Gauss-Newton-Bartlett estimate."""
+        scale, seed = self.loss_scale, self.seed
+        return GaussNewtonBartlett(net, loss_fn, self.parameters, scale, seed, self.likelihood, self.fraction)
 
 
 class TrainStep(nn.Cell):
@@ -100,7 +143,7 @@ class TrainStep(nn.Cell):
         self.loss = Loss(net, loss_fn, optimizer.loss_scale)
         self.second_order = isinstance(optimizer, CurvatureOptimizer)
         if self.second_order:
-            self.every = optimizer.every
+            self.every, self.curvature_first = optimizer.every, optimizer.curvature_first
             self.estimate = optimizer.estimate_with(net, loss_fn)
 
     def plain_step(self, inputs):
@@ -120,7 +163,8 @@ class TrainStep(nn.Cell):
     def construct(self, *inputs):
         """One step on a batch whose last input is the target."""
         if self.second_order:
-            if self.optimizer.global_step[0] % self.every == 0:
+            step = self.optimizer.global_step[0]
+            if ops.logical_and(step >= self.curvature_first, step % self.every == 0):
                 loss = self.curvature_step(inputs)
             else:
                 loss = self.plain_step(inputs)

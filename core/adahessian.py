@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hessiod.core.errors import InvalidArgument
 from hessiod.core.philox import size_of
 from hessiod.core.rule import Hyperparameter, Kernel, Rule, decay_rate
 
@@ -164,3 +165,13 @@ def adahessian_rule(values: Mapping[str, Any]) -> Rule:
     """
     _POWER.check("hessian_power", values["hessian_power"])
     return ADAHESSIAN if values["hessian_power"] == 1 else ADAHESSIAN_POWER
+
+
+def check_averaging(averaging: Any) -> None:
+    """Raise :class:`InvalidArgument` for a ``spatial_averaging`` that is none of the three."""
+    if averaging in ("none", "kernel") or (type(averaging) is int and averaging > 0):
+        return
+    raise InvalidArgument(
+        f"spatial_averaging: found {averaging!r}, expected 'none', 'kernel' or the length of a block, a whole number; "
+        "'none' averages nothing"
+    )

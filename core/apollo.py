@@ -13,9 +13,9 @@ Not the APOLLO of arXiv:2412.05270, a memory-efficient Adam. The form of August 
     d_t     = m_t / D_t  [+ weight_decay * theta  |  + weight_decay / mean(D_t) * theta]      "decoupled" | "stable"
     theta_t = theta_{t-1} - lr_t * d_t
 
-The decay is part of the stored d, so it enters the next secant, as in the author's code. ApolloW is the mode "decoupled".
-During the first ``warmup`` steps lr is multiplied by a share that rises linearly from ``warmup_start`` to 1; a scheduler
-sets lr itself, so the two compose. Without a warm-up the first step is plain SGD with the rate lr / sigma.
+The decay is part of the stored d, so it enters the next secant, as in the author's code. ApolloW is "decoupled". During
+the first ``warmup`` steps lr is multiplied by a share that rises linearly from ``warmup_start`` to 1; a scheduler sets
+lr itself, so the two compose. Without a warm-up the first step is plain SGD with the rate lr / sigma.
 
 Theorem 1: (lr, sigma, eps) and (c * lr, c * sigma, eps / c) give the same trajectory.
 """
@@ -94,14 +94,13 @@ _HYPERPARAMETERS = {
     "weight_decay": Hyperparameter(0.0, low=0.0, way_out="use 0 for no decay"),
 }
 _SCALARS = {"L2": l2_scalars, "decoupled": decoupled_scalars, "stable": stable_scalars}
-_ARRAYS = (("param", "grad", "exp_avg_grad", "approx_hessian", "update"),) + (
-    ("param", "exp_avg_grad", "approx_hessian", "update"),
-)
+_SLOTS = ("exp_avg_grad", "approx_hessian", "update")
+_ARRAYS = (("param", "grad", *_SLOTS), ("param", *_SLOTS))
 
 APOLLOS = {
     mode: Rule(
         f"apollo-{mode.lower()}",
-        ("exp_avg_grad", "approx_hessian", "update"),
+        _SLOTS,
         _HYPERPARAMETERS,
         Kernel(apollo_kernel, scalars, *_ARRAYS),
     )

@@ -72,8 +72,11 @@ class Kernel:
 
     @property
     def hyperparameters(self) -> tuple[str, ...]:
-        """Names of the hyperparameters that the scalars are made of; besides a rule's own, "step", the number of this step,
-        and "refreshes", that of curvature updates so far, both counted from 1."""
+        """Names of the hyperparameters that the scalars are made of.
+
+        Besides a rule's own, they may be "step", the number of this step, and "refreshes", that of curvature updates so
+        far, both counted from 1.
+        """
         return tuple(signature(self.scalars).parameters)
 
     def scalars_from(self, values: Mapping[str, Any]) -> Mapping[str, float]:

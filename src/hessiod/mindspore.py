@@ -4,7 +4,28 @@ from hessiod.backends.registry import require
 
 require("mindspore", extra="mindspore")
 
-from hessiod.backends_mindspore.optimizers import SGD, AdamW, SophiaG, SophiaH  # noqa: E402
+from hessiod.backends_mindspore.optimizers import (  # noqa: E402
+    SGD,
+    AdaHessian,
+    AdamW,
+    Apollo,
+    ApolloW,
+    DiagonalNewton,
+    Sophia,
+    SophiaG,
+    SophiaH,
+)
 from hessiod.backends_mindspore.second_order import TrainStep  # noqa: E402
 
-__all__ = ["SGD", "AdamW", "SophiaG", "SophiaH", "TrainStep"]
+__all__ = [
+    "SGD",
+    "AdaHessian",
+    "AdamW",
+    "Apollo",
+    "ApolloW",
+    "DiagonalNewton",
+    "Sophia",
+    "SophiaG",
+    "SophiaH",
+    "TrainStep",
+]
