@@ -112,8 +112,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             raise
 
     def _check_group(self, group: Mapping[str, Any]) -> None:
-        rule = self.rule_of(group)
-        rule.check(self.values_of(group))
+        self.checked_values(group)
         for position, param in enumerate(group["params"]):
             if param.is_complex() or not param.is_floating_point() or param.layout != torch.strided:
                 raise InvalidArgument(
@@ -140,7 +139,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         work = list(self._work())
         if not work:
             raise InvalidState("step: no parameter has a gradient; call loss.backward() first")
-        values = [self._checked_values(group) for group in self.param_groups]
+        values = [self.checked_values(group) for group in self.param_groups]
         estimates = self._estimates()
         self._check_counts(work, estimates)
         if self._finite([grad for *_, grad in work], estimates):
@@ -183,7 +182,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                         "the first that it has a gradient in"
                     )
 
-    def _checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
+    def checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
+        """The hyperparameters that a group's kernels see, or an error that names the first that the rule cannot take."""
         values = self.values_of(group)
         self.rule_of(group).check(values)
         return values

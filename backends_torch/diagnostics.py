@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import hypot
 from typing import Any
 
 import numpy as np
@@ -41,4 +42,4 @@ def negative_share(slots: list[Tensor]) -> float:
 
 def norm(slots: list[Tensor]) -> float:
     """The Euclidean norm over all entries together."""
-    return float(torch.sqrt(sum((slot.double().square().sum().cpu() for slot in slots), torch.zeros(()).double())))
+    return hypot(*[torch.linalg.vector_norm(slot).item() for slot in slots])

@@ -65,6 +65,7 @@ class CurvatureOptimizer(RuleOptimizer):
     _step_supports_amp_scaling = True
     """A GradScaler then calls ``step`` also when it found infinity, with ``grad_scale`` and ``found_inf`` set."""
 
+    _inverse_scale = 1.0
     _pending: GaussNewtonBartlett | Hutchinson | None = None
 
     def __init__(self, params: Any, hyperparameters: Mapping[str, Any], **settings: Any) -> None:
@@ -152,11 +153,12 @@ class CurvatureOptimizer(RuleOptimizer):
             if float(vars(self).get("found_inf") or 0.0):
                 self._settled()
                 return None
+            scale = vars(self).get("grad_scale")
+            self._inverse_scale = 1.0 if scale is None else 1.0 / float(scale)
             return super().step(closure)
 
     def _unscaled(self, grad: Tensor) -> Tensor:
-        scale = vars(self).get("grad_scale")
-        return grad if scale is None else grad * scale.double().reciprocal().to(grad.device, grad.dtype)
+        return grad if self._inverse_scale == 1 else grad * self._inverse_scale
 
     def _estimates(self) -> Estimates | None:
         if self._pending is None:

@@ -35,7 +35,7 @@ def check_state(optimizer: Any, state_dict: Mapping[str, Any]) -> None:
         missing = sorted(set(optimizer.defaults) - set(theirs))
         if missing:
             raise InvalidArgument(f"state_dict: its groups lack {', '.join(missing)}; it was not written by {writer}")
-        optimizer._checked_values(theirs)
+        optimizer.checked_values(theirs)
         for number, param in zip(theirs["params"], ours["params"], strict=True):
             check_slots(optimizer.rule_of(theirs), number, state.get(number), param, writer)
     if saved[0]["step"] and not state:

@@ -85,7 +85,8 @@ class AdaHessian(CurvatureOptimizer):
         """With Hessian power 1 or another, as the group says."""
         return adahessian_rule(group)
 
-    def _checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
+    def checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
+        """The numbers as everywhere, and the spatial averaging besides."""
         averaging = group["spatial_averaging"]
         block = isinstance(averaging, int) and not isinstance(averaging, bool) and averaging >= 1
         if not block and averaging not in ("none", "kernel"):
@@ -93,7 +94,7 @@ class AdaHessian(CurvatureOptimizer):
                 f"spatial_averaging: found {averaging!r}, expected 'none', 'kernel' or the length of a block, a whole "
                 "number >= 1"
             )
-        return super()._checked_values(group)
+        return super().checked_values(group)
 
     def _estimate_for(self, group: Mapping[str, Any], estimate: Tensor) -> Tensor:
         return spatial_average(xp, estimate, group["spatial_averaging"])

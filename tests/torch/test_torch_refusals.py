@@ -5,10 +5,14 @@ import torch
 from torch.nn import functional as F
 
 from hessiod.core import HessiodError, InvalidArgument, InvalidState, NonFinite
-from hessiod.torch import SGD, AdamW, SophiaG, SophiaH
+from hessiod.torch import SGD, AdaHessian, AdamW, Apollo, ApolloW, DiagonalNewton, Sophia, SophiaG, SophiaH
 
-EVERY_KIND = [SophiaG, SophiaH, AdamW, SGD]
-SECOND_ORDER = [SophiaG, SophiaH]
+SOPHIAS = [Sophia, SophiaG, SophiaH]
+PROBING = [SophiaH, AdaHessian, DiagonalNewton]
+SECOND_ORDER = [*SOPHIAS, AdaHessian, DiagonalNewton]
+EVERY_KIND = [*SECOND_ORDER, Apollo, ApolloW, AdamW, SGD]
+OF_THE_WHOLE = ("every", "seed", "likelihood", "nonfinite", "missing", "samples", "num_vectors", "probe", "fraction")
+OF_THE_WHOLE += ("timing", "warm_start", "estimator")
 
 
 def refusal(kind, call, *arguments, **options):
@@ -38,7 +42,7 @@ def test_an_empty_parameter_list(kind, params):
 @pytest.mark.parametrize(
     ("kinds", "name", "value", "expected"),
     [
-        (EVERY_KIND, "lr", -1e-3, "lr: found -0.001, expected a number >= 0; use 0 to hold parameters still"),
+        (EVERY_KIND, "lr", -1e-3, "lr: found -0.001, expected a number >= 0; "),
         (EVERY_KIND, "lr", float("nan"), "lr: found nan"),
         (EVERY_KIND, "lr", "fast", "lr: found 'fast'"),
         (EVERY_KIND, "weight_decay", -0.1, "weight_decay: found -0.1, expected a number >= 0; use 0 for no decay"),
@@ -47,9 +51,9 @@ def test_an_empty_parameter_list(kind, params):
         ([SophiaG, SophiaH, AdamW], "betas", (0.9,), "betas: found (0.9,), expected a pair of numbers in [0, 1)"),
         ([SophiaG, SophiaH, AdamW], "betas", (0.9, 0.9, 0.9), "betas: found (0.9, 0.9, 0.9), expected a pair"),
         ([SophiaG, SophiaH, AdamW], "betas", 0.9, "betas: found 0.9, expected a pair"),
-        (SECOND_ORDER, "rho", 0.0, "rho: found 0.0, expected a number > 0; 0.01 to 0.1 is usual"),
-        (SECOND_ORDER, "rho", -1.0, "rho: found -1.0"),
-        (SECOND_ORDER, "eps", 0.0, "eps: found 0.0, expected a number > 0"),
+        (SOPHIAS, "rho", 0.0, "rho: found 0.0, expected a number > 0; 0.01 to 0.1 is usual"),
+        (SOPHIAS, "rho", -1.0, "rho: found -1.0"),
+        ([*SOPHIAS, Apollo, ApolloW], "eps", 0.0, "eps: found 0.0, expected a number > 0"),
         (SECOND_ORDER, "every", 0, "every: found 0, expected a whole number of steps >= 1"),
         (SECOND_ORDER, "every", 2.5, "every: found 2.5"),
         (SECOND_ORDER, "seed", -1, "seed: found -1, expected an integer in [0, 2^64)"),
@@ -60,6 +64,30 @@ def test_an_empty_parameter_list(kind, params):
             "poisson",
             "likelihood: found 'poisson', expected one of categorical, bernoulli, gaussian",
         ),
+        (PROBING[:2], "samples", 0, "samples: found 0, expected a whole number of probes >= 1"),
+        (PROBING[:2], "samples", 1.5, "samples: found 1.5"),
+        ([DiagonalNewton], "num_vectors", 0, "num_vectors: found 0, expected a whole number of probes >= 1"),
+        (PROBING, "probe", "uniform", "probe: found 'uniform', expected one of rademacher, normal"),
+        ([Sophia, SophiaG], "fraction", 0.0, "fraction: found 0.0, expected a number in (0, 1)"),
+        ([Sophia, SophiaG], "fraction", 1.5, "fraction: found 1.5"),
+        (SOPHIAS, "timing", "late", "timing: found 'late', expected one of paper, official"),
+        (SOPHIAS, "warm_start", 1, "warm_start: found 1, expected True or False"),
+        ([Sophia], "estimator", "exact", "estimator: found 'exact', expected one of gauss-newton-bartlett, hutchinson"),
+        ([Sophia], "samples", 2, "samples: the estimator 'gauss-newton-bartlett' has no such setting; leave it out"),
+        ([AdaHessian], "hessian_power", 1.5, "hessian_power: found 1.5"),
+        (
+            [AdaHessian],
+            "spatial_averaging",
+            "rows",
+            "spatial_averaging: found 'rows', expected 'none', 'kernel' or the",
+        ),
+        ([AdaHessian], "spatial_averaging", 0, "spatial_averaging: found 0, expected 'none', 'kernel' or the length"),
+        ([AdaHessian], "spatial_averaging", True, "spatial_averaging: found True"),
+        ([DiagonalNewton], "power", 2, "power: found 2, expected 1 or 0.5"),
+        ([DiagonalNewton], "damping", 0.0, "damping: found 0.0, expected a number > 0"),
+        ([Apollo, ApolloW], "sigma", 0.0, "sigma: found 0.0, expected a number > 0"),
+        ([Apollo, ApolloW], "warmup", -1, "warmup: found -1, expected a number >= 0"),
+        ([Apollo], "weight_decay_type", "l2", "weight_decay_type: found 'l2', expected one of L2, decoupled, stable"),
         ([SGD], "momentum", 1.0, "momentum: found 1.0, expected a number in [0, 1)"),
         ([SGD], "nesterov", True, "nesterov: found True with momentum=0.0"),
         (EVERY_KIND, "nonfinite", "ignore", "nonfinite: found 'ignore', expected 'raise' or 'skip'"),
@@ -69,7 +97,7 @@ def test_an_empty_parameter_list(kind, params):
 def test_a_bad_argument(kinds, name, value, expected):
     for kind in kinds:
         assert refusal(InvalidArgument, kind, [parameter()], **{name: value}).startswith(expected)
-        if name not in ("every", "seed", "likelihood", "nonfinite", "missing"):
+        if name not in OF_THE_WHOLE:
             assert refusal(InvalidArgument, kind, [{"params": [parameter()], name: value}]).startswith(expected)
 
 
@@ -313,7 +341,11 @@ def test_a_refused_estimate_leaves_nothing_behind(kind):
     refusal(InvalidArgument, opt.update_curvature, loss=logits, logits=logits)
     loss.backward()
     opt.step()  # with the estimate that was accepted
-    assert torch.equal(opt.state[weight]["hessian"], hessian_alone(kind))
+    assert torch.equal(opt.state[weight][slot_of(opt)], hessian_alone(kind))
+
+
+def slot_of(opt):
+    return opt.rule_of(opt.param_groups[0]).refresh.results[0]
 
 
 def hessian_alone(kind):
@@ -322,4 +354,52 @@ def hessian_alone(kind):
     opt.update_curvature(loss=loss, logits=logits)
     loss.backward()
     opt.step()
-    return opt.state[weight]["hessian"]
+    return opt.state[weight][slot_of(opt)]
+
+
+@pytest.mark.parametrize("kind", [AdaHessian, DiagonalNewton])
+def test_a_parameter_that_has_a_gradient_before_it_has_curvature(kind):
+    """Without an estimate v is 0 and the step would be the gradient over eps."""
+    a, late = parameter(1.0, 2.0), parameter(3.0)
+    opt = kind([("a", a), ("late", late)], every=3, missing="skip")
+    opt.update_curvature(loss=a.square().sum())
+    a.grad = torch.ones(2)
+    opt.step()
+    assert not opt.curvature_due
+    late.grad = torch.ones(1)
+    before = bits(opt, a)
+    message = refusal(InvalidState, opt.step)
+    assert message.startswith(
+        "parameter 'late' (group 0, position 1, shape (1,)) has no curvature yet: call update_curv"
+    )
+    assert_same_bits(before, bits(opt, a))
+    assert late.item() == 3.0
+    assert late not in opt.state
+    opt.update_curvature(loss=(a.square().sum() + late.square().sum()))
+    opt.step()
+    assert late.item() < 3.0
+
+
+@pytest.mark.parametrize("kind", SECOND_ORDER)
+def test_an_unfrozen_parameter_asks_for_curvature(kind):
+    a, b = parameter(1.0, 2.0), parameter(3.0)
+    b.requires_grad_(False)
+    opt = kind([a, b], every=5)
+    for step in range(3):
+        output = torch.cat([a * 2, b * a]).unsqueeze(0)
+        loss = F.cross_entropy(output, torch.tensor([1]))
+        assert opt.curvature_due == (step in (0, 2))
+        if opt.curvature_due:
+            opt.update_curvature(loss=loss, logits=output)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        b.requires_grad_(step > 0)
+    assert [opt.state[param]["refreshes"] for param in (a, b)] == [2, 1]
+
+
+def test_apollo_w_refuses_apollos_other_modes_of_decay():
+    opt, other = ApolloW([parameter()]), Apollo([parameter()])
+    message = refusal(InvalidArgument, opt.load_state_dict, other.state_dict())
+    assert message == "weight_decay_type: found 'L2', expected 'decoupled'; use Apollo for others"
+    opt.load_state_dict(Apollo([parameter()], weight_decay_type="decoupled").state_dict())
