@@ -183,7 +183,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                     )
 
     def checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """The hyperparameters that a group's kernels see, or an error that names the first that the rule cannot take."""
+        """The hyperparameters that a group's kernels see, or an error that names the first the rule cannot take."""
         values = self.values_of(group)
         self.rule_of(group).check(values)
         return values
