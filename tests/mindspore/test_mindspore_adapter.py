@@ -150,8 +150,7 @@ def stepper(route, optimizer, weights):
 
 @pytest.mark.parametrize(
     ("name", "route"),
-    [(name, "call") for name in RULE_CASES]
-    + [(name, route) for name in ("adamw", "sgd-nesterov") for route in ("jit", "TrainOneStepCell")],
+    [(name, "call") for name in RULE_CASES] + [("sgd-nesterov", "jit"), ("adamw", "TrainOneStepCell")],
 )
 def test_rule_follows_its_formula_and_torch(mode, name, route):
     ours, theirs, formula, options, slots = RULE_CASES[name]
@@ -292,8 +291,12 @@ def ladder(count):
 
 
 @pytest.mark.parametrize(
-    ("count", "route"),
-    [(count, route) for count in LADDER for route in ("call", "refresh")] + [(4, "jit"), (4, "TrainOneStepCell")],
+    ("mode", "count", "route"),
+    [("pynative", count, "call") for count in LADDER]
+    + [("graph", count, "refresh") for count in LADDER]
+    + [(mode, 4, route) for mode in ("pynative", "graph") for route in ("jit", "TrainOneStepCell")]
+    + [("graph", 4, "call"), ("pynative", 4, "refresh")],
+    indirect=["mode"],
 )
 def test_every_slot_is_written(mode, count, route):
     rule = ladder(count)

@@ -13,12 +13,12 @@ from hessiod.backends.gpt.config import GPTConfig, RunConfig
 from hessiod.backends.gpt.corpus import python_documentation
 from hessiod.backends.gpt.weights import initial_weights
 from hessiod.backends.numpy import namespace as numpy_xp
-from hessiod.backends_mindspore.curvature import Hutchinson
 from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
 from hessiod.backends_mindspore.trainer import MindSporeTrainer
 from hessiod.backends_torch.gpt import GPT as TorchGPT
 from hessiod.backends_torch.trainer import TorchTrainer
 from hessiod.core import philox
+from hessiod.mindspore import SophiaH
 
 MODEL = GPTConfig(context=16, width=32, heads=2, layers=1)
 CORPUS = python_documentation(MODEL.context)
@@ -50,9 +50,9 @@ def test_logits_loss_gradient_and_hessian_vector_product_against_float64(weights
     assert {name: param.shape for name, param in params.items()} == dict(MODEL.shapes)
     for name, array in weights.items():
         params[name].asnumpy()[...] = array
-    ordered = ms.ParameterTuple([params[name] for name in MODEL.shapes])
+    ordered = [params[name] for name in MODEL.shapes]
     # One graph gives the loss, its gradient and u * (H u); multiplied by u once more, u * u = 1 leaves H u.
-    graph = ms.jit(Hutchinson(net, CrossEntropy(), ordered, 1.0, 9))
+    graph = ms.jit(SophiaH(ordered, seed=9).estimate_with(net, CrossEntropy()))
     loss, gradients, estimates = graph(Tensor(1, ms.int64), (Tensor(inputs), Tensor(targets)))
     logits = net(Tensor(inputs))
 
