@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
+from math import ceil
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,7 +81,7 @@ class Accumulator:
 class GaussNewtonBartlett(Accumulator):
     """``B * g_hat^2``, with targets sampled from the model's output and counted here.
 
-    ``fraction`` is the leading share of each call's examples (of the logits' first axis, at least one) that take part.
+    ``fraction`` is the leading share of each call's examples (of the logits' first axis, rounded up) that take part.
     """
 
     def __init__(self, params: Iterable[Tensor], seed: int, step: int, likelihood: str, fraction: float = 1.0) -> None:
@@ -96,7 +98,7 @@ class GaussNewtonBartlett(Accumulator):
         loss, logits = check_loss(loss), self._check_logits(logits)
         used = self._used(loss, logits)
         if self.fraction < 1 and logits.dim():
-            rows = max(1, round(self.fraction * logits.shape[0]))
+            rows = ceil(np.float32(self.fraction * logits.shape[0]))  # float32 drops the dust of 0.1 * 30
             logits, used = logits[:rows], used[:rows]
         residual = RESIDUALS[self.likelihood](xp, widened(logits.detach()), self.seed, self.step, self.calls)
         residual = (residual * used).to(logits.dtype)

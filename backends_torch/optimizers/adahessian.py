@@ -9,8 +9,7 @@ from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.second_order import CurvatureOptimizer
-from hessiod.core.adahessian import adahessian_rule, spatial_average
-from hessiod.core.errors import InvalidArgument
+from hessiod.core.adahessian import adahessian_rule, check_averaging, spatial_average
 from hessiod.core.rule import Rule
 
 
@@ -87,13 +86,7 @@ class AdaHessian(CurvatureOptimizer):
 
     def checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
         """The numbers as everywhere, and the spatial averaging besides."""
-        averaging = group["spatial_averaging"]
-        block = isinstance(averaging, int) and not isinstance(averaging, bool) and averaging >= 1
-        if not block and averaging not in ("none", "kernel"):
-            raise InvalidArgument(
-                f"spatial_averaging: found {averaging!r}, expected 'none', 'kernel' or the length of a block, a whole "
-                "number >= 1"
-            )
+        check_averaging(group["spatial_averaging"])
         return super().checked_values(group)
 
     def _estimate_for(self, group: Mapping[str, Any], estimate: Tensor) -> Tensor:

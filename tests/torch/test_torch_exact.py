@@ -276,7 +276,9 @@ def classify(weight, rows=slice(None)):
     return F.cross_entropy(logits, targets), logits
 
 
-@pytest.mark.parametrize(("fraction", "rows"), [(0.5, 5), (0.3, 3), (0.01, 1), (0.99, 10), (1.0, 10)])
+@pytest.mark.parametrize(
+    ("fraction", "rows"), [(0.5, 5), (0.3, 3), (0.1 + 0.2, 3), (0.7, 7), (0.25, 3), (0.01, 1), (0.99, 10), (1.0, 10)]
+)
 def test_a_fraction_is_the_leading_examples_alone(fraction, rows):
     def folded(part, **settings):
         weight = torch.nn.Parameter(normal(3, 4))
