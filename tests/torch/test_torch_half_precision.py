@@ -143,3 +143,23 @@ def test_gradients_of_micro_batches_add_up_in_float32(dtype):
     theta.grad = torch.zeros_like(theta)
     opt.step()
     assert opt.state[theta]["hessian"].item() == (big + 3) / 4
+
+
+@pytest.mark.parametrize("kind", [SophiaG, SophiaH, AdaHessian, DiagonalNewton])
+def test_under_bfloat16_autocast_curvature_is_float32s_to_bfloat16s_precision(kind):
+    def folded(autocast):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+        x, y = torch.randn(64, 5), torch.arange(64) % 3
+        opt = kind(model.parameters())
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = model(x)
+        assert logits.dtype == (torch.bfloat16 if autocast else torch.float32)
+        opt.update_curvature(loss=F.cross_entropy(logits.float(), y), logits=logits)
+        found = opt._estimates().values()
+        assert all(estimate.dtype == torch.float32 for estimate in found)
+        return torch.cat([estimate.flatten() for estimate in found])
+
+    rounded, exact = folded(True), folded(False)
+    assert not torch.equal(rounded, exact)
+    assert (rounded - exact).norm() / exact.norm() < 8 * rounded_once(torch.bfloat16)
