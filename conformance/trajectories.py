@@ -22,7 +22,15 @@ from hessiod.backends.gpt.corpus import Corpus, from_bytes
 from hessiod.backends.gpt.weights import initial_weights
 from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED, Case
 
-STEPS: Mapping[str, int] = {"sophia-g": 200, "sophia-h": 50, "adamw": 50, "sgd": 50}
+STEPS: Mapping[str, int] = {
+    "sophia-g": 200,
+    "sophia-h": 50,
+    "adahessian": 50,
+    "apollo": 50,
+    "diagonal-newton": 50,
+    "adamw": 50,
+    "sgd": 50,
+}
 BUDGETS: Mapping[int, float] = {50: 1e-4, 200: 1e-2}
 FLOAT32_ULP = 2.0**-23
 

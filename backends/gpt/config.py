@@ -49,6 +49,9 @@ class GPTConfig:
 SETTINGS: Mapping[str, Mapping[str, float]] = {
     "sophia-g": {"lr": 5e-4, "rho": 0.5},
     "sophia-h": {"lr": 5e-4, "rho": 0.1},
+    "adahessian": {"lr": 0.03, "eps": 1e-2, "every": 5, "spatial_averaging": 8},
+    "apollo": {"lr": 0.1, "sigma": 1.0, "warmup": 0},
+    "diagonal-newton": {"lr": 0.01, "damping": 0.1, "every": 5},
     "adamw": {"lr": 3e-3},
     "sgd": {"lr": 0.1},
 }
@@ -90,7 +93,7 @@ class RunConfig:
     def options(self) -> dict[str, float]:
         """The optimizer's arguments besides the learning rate."""
         own = {name: value for name, value in SETTINGS[self.optimizer].items() if name != "lr"}
-        seeded = {"seed": self.seed} if self.optimizer.startswith("sophia") else {}
+        seeded = {} if self.optimizer in ("apollo", "adamw", "sgd") else {"seed": self.seed}
         return own | seeded | dict(self.hyperparameters)
 
     def factor(self, step: int) -> float:
