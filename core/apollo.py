@@ -17,7 +17,8 @@ The decay is part of the stored d, so it enters the next secant, as in the autho
 the first ``warmup`` steps lr is multiplied by a share that rises linearly from ``warmup_start`` to 1; a scheduler sets
 lr itself, so the two compose. Without a warm-up the first step is plain SGD with the rate lr / sigma.
 
-Theorem 1: (lr, sigma, eps) and (c * lr, c * sigma, eps / c) give the same trajectory.
+Theorem 1: (lr, sigma, eps) and (c * lr, c * sigma, eps) give the same trajectory. The paper's own eps is the floor
+eps / sigma here, which goes with 1 / c.
 """
 
 from __future__ import annotations

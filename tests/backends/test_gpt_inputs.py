@@ -103,7 +103,10 @@ def test_no_two_initial_weights_share_their_numbers():
 @pytest.mark.parametrize(
     ("settings", "start"),
     [
-        (dict(optimizer="lion"), "optimizer: found 'lion', expected one of sophia-g, sophia-h, adamw, sgd"),
+        (
+            dict(optimizer="lion"),
+            "optimizer: found 'lion', expected one of sophia-g, sophia-h, adahessian, apollo, diagonal-newton, adamw, sgd",
+        ),
         (dict(optimizer="sgd", batch=0), "batch: found 0"),
         (dict(optimizer="sgd", seed=-1), "seed: found -1"),
         (dict(optimizer="sgd", seed=2**64), "seed: found 18446744073709551616"),

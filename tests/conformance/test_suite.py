@@ -14,7 +14,6 @@ from hessiod.conformance.enclosure import enclose
 from hessiod.conformance.formulas import FORMULAS
 from hessiod.core.rules import RULES
 
-
 APOLLO_STEPS = {"apollo-l2.step", "apollo-decoupled.step", "apollo-stable.step"}
 
 

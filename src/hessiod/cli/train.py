@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hessiod.backends import load
 from hessiod.backends.checkpoint import load_arrays, save_arrays, write_atomically
-from hessiod.backends.gpt.config import RunConfig
+from hessiod.backends.gpt.config import SETTINGS, RunConfig
 from hessiod.backends.gpt.corpus import Corpus, from_file, python_documentation
 from hessiod.backends.gpt.trainer import Trainer
 from hessiod.backends.gpt.weights import initial_weights
@@ -158,7 +158,7 @@ def prepare(config: RunConfig, backend: str, text: Path | None, out: Path, resum
 
 def train(
     backend: Annotated[str, typer.Option(help="torch or mindspore")] = "torch",
-    optimizer: Annotated[str, typer.Option(help="sophia-g, sophia-h, adamw or sgd")] = "sophia-g",
+    optimizer: Annotated[str, typer.Option(help=", ".join(SETTINGS))] = "sophia-g",
     text: Annotated[
         Path | None, typer.Option(help="train on this file's bytes [default: Python's language reference]")
     ] = None,
