@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from hessiod.backends.gpt.config import GPTConfig, RunConfig
+from hessiod.backends.gpt.config import SETTINGS, GPTConfig, RunConfig
 from hessiod.backends.gpt.corpus import from_bytes, from_file, python_documentation
 from hessiod.backends.gpt.weights import initial_weights
 from hessiod.core import InvalidArgument
@@ -105,7 +105,7 @@ def test_no_two_initial_weights_share_their_numbers():
     [
         (
             dict(optimizer="lion"),
-            "optimizer: found 'lion', expected one of sophia-g, sophia-h, adahessian, apollo, diagonal-newton, adamw, sgd",
+            f"optimizer: found 'lion', expected one of {', '.join(SETTINGS)}",
         ),
         (dict(optimizer="sgd", batch=0), "batch: found 0"),
         (dict(optimizer="sgd", seed=-1), "seed: found -1"),
