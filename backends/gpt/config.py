@@ -58,7 +58,7 @@ SETTINGS: Mapping[str, Mapping[str, float]] = {
 """What ``hessiod train`` gives each optimizer: a coarse search on this model, no claim about others.
 
 Sophia's rho is ten times the paper's, because an estimate over 512 targets, not half a million, is that much noisier;
-it leaves about half of the entries unclipped after 200 steps.
+it leaves about a third of the entries unclipped after 200 steps.
 """
 
 
