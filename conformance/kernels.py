@@ -180,7 +180,8 @@ def explain(kind: str, route: Route, verdict: Verdict) -> str:
     elif route.contracts:
         allowed = "half an ULP a rounding operation: this route contracts"
     else:
-        allowed = "bit for bit" + (", denormals flushed to zero" if route.flushes else "")
+        allowed = "bit for bit" if verdict.budget_ulp == 0 else "sums in any order, powers within 2 ULP"
+        allowed += ", denormals flushed to zero" if route.flushes else ""
     return f"{allowed}; {verdict.where}"
 
 
