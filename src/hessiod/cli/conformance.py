@@ -16,7 +16,7 @@ from hessiod.conformance.suite import choose, run_suite
 
 def conformance(
     backend: Annotated[
-        list[str] | None, typer.Option(help="a backend to test; repeat for several [default: all]")
+        list[str] | None, typer.Option(help="a backend to test; repeat for several (default: all)")
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for report.json, report.md and report.html")] = Path(
         "out/conformance"

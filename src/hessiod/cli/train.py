@@ -160,7 +160,7 @@ def train(
     backend: Annotated[str, typer.Option(help="torch or mindspore")] = "torch",
     optimizer: Annotated[str, typer.Option(help=", ".join(SETTINGS))] = "sophia-g",
     text: Annotated[
-        Path | None, typer.Option(help="train on this file's bytes [default: Python's language reference]")
+        Path | None, typer.Option(help="train on this file's bytes (default: Python's language reference)")
     ] = None,
     steps: Annotated[int, typer.Option(help="train up to this step")] = 200,
     seed: Annotated[int, typer.Option(help="decides weights, batches, probes and sampled targets")] = 0,
@@ -168,7 +168,7 @@ def train(
         "out/train"
     ),
     resume: Annotated[Path | None, typer.Option(help="go on from this checkpoint")] = None,
-    lr: Annotated[float | None, typer.Option(help="peak learning rate [default: the optimizer's]")] = None,
+    lr: Annotated[float | None, typer.Option(help="peak learning rate (default: the optimizer's)")] = None,
     batch: Annotated[int, typer.Option(help="sequences a step")] = 8,
 ) -> None:
     """Train a small GPT on the bytes of a text; the same numbers on every framework."""
