@@ -209,8 +209,10 @@ def test_a_failed_row_makes_the_report_fail_and_nothing_but_unsupported_rows_do_
     assert not suite.Report(numpy_report.header, [replace(row, verdict=UNSUPPORTED)]).passed
 
 
-def test_a_row_says_bit_for_bit_only_where_nothing_else_is_allowed():
-    rows = [row for row in kernels.run_kernels(load("torch")) if row.id.endswith("eager/float32/agreement")]
+def test_a_row_says_bit_for_bit_only_where_nothing_else_is_allowed(monkeypatch):
+    torch = load("torch")
+    monkeypatch.setattr(torch, "routes", torch.routes[:1])  # the eager one: compiling is for the suite itself
+    rows = [row for row in kernels.run_kernels(torch) if row.id.endswith("eager/float32/agreement")]
     said = {row.rule: row.why.startswith("bit for bit") for row in rows if ".step" in row.id}
     assert said["sophia"]
     assert said["adamw"]
