@@ -10,7 +10,7 @@ FOLDERS = ("core", "backends", "backends_torch", "backends_mindspore", "conforma
 
 
 def packages_on_disk():
-    found = {"hessiod": "src/hessiod", "hessiod.cli": "src/hessiod/cli"}
+    found = {"hessiod": "src/hessiod", "hessiod.bench": "src/hessiod/bench", "hessiod.cli": "src/hessiod/cli"}
     for top in FOLDERS:
         for init in (ROOT / top).rglob("__init__.py"):
             folder = init.parent.relative_to(ROOT)
