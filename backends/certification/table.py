@@ -121,7 +121,7 @@ def distance(one: str, other: str) -> tuple[int, ...]:
 def numbers(version: str) -> tuple[int, int, int]:
     """The first three numbers of a version."""
     found = [int(digits) for digits in re.findall(r"\d+", public(version))[:3]]
-    major, minor, patch = (found + [0, 0, 0])[:3]
+    major, minor, patch = [*found, 0, 0, 0][:3]
     return major, minor, patch
 
 
@@ -142,8 +142,8 @@ def load(framework: str, version: str, device: str = "cpu", folder: Path = TABLE
         return Table(framework, public(version), device, {})
     nearest = min(tables, key=lambda table: (distance(version, table.version), table.device))
     warnings.warn(
-        f"no certification table for {framework} {public(version)} on {device}: operators are uncertified, but for those "
-        f"that the table for {nearest.version} on {nearest.device} refuses. `hessiod certify --backend {framework}` "
+        f"no certification table for {framework} {public(version)} on {device}: operators are uncertified, but for "
+        f"those that the table for {nearest.version} on {nearest.device} refuses. `hessiod certify --backend {framework}` "
         "says what this version has right",
         UncertifiedVersion,
         stacklevel=2,
