@@ -143,8 +143,8 @@ def load(framework: str, version: str, device: str = "cpu", folder: Path = TABLE
     nearest = min(tables, key=lambda table: (distance(version, table.version), table.device))
     warnings.warn(
         f"no certification table for {framework} {public(version)} on {device}: operators are uncertified, but for "
-        f"those that the table for {nearest.version} on {nearest.device} refuses. `hessiod certify --backend {framework}` "
-        "says what this version has right",
+        f"those that the table for {nearest.version} on {nearest.device} refuses. "
+        f"`hessiod certify --backend {framework}` says what this version has right",
         UncertifiedVersion,
         stacklevel=2,
     )
