@@ -1,0 +1,47 @@
+"""Which operators a net is made of, and where they stand, as MindSpore's own front end sees it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, NamedTuple
+
+from mindspore import nn
+from mindspore.graph.api import _JitExecutor
+from mindspore.train.anf_ir_pb2 import ModelProto
+
+STRUCTURE = frozenset(
+    ("Load", "Depend", "UpdateState", "MakeTuple", "TupleGetItem", "MakeList", "ListGetItem", "Return", "Partial")
+)
+"""Nodes of a graph that hold it together and compute nothing."""
+
+
+class Operator(NamedTuple):
+    """An operator by the name that MindSpore's graphs give it, and its place: attribute names joined by dots."""
+
+    name: str
+    place: str
+
+
+def place_of(scope: str) -> str:
+    """The place in a net that a scope names: ``Default/forward-Net/blocks-CellList/0-Block`` is ``blocks.0``."""
+    steps = [step.rpartition("-")[0] for step in scope.split("/")]
+    return ".".join(step for step in steps if step)
+
+
+def operators(cell: nn.Cell, *inputs: Any) -> tuple[Operator, ...]:
+    """The operators of a Cell's traced graph, each place once, in the order of the graph.
+
+    Only the front end runs: types and shapes are inferred, nothing is built for the device.
+    """
+    executor = _JitExecutor(type(cell).construct, time.time_ns(), None, cell)
+    os.environ["MS_DEV_PRECOMPILE_ONLY"] = "1"
+    try:
+        phase = executor.compile("construct", *inputs)
+    finally:
+        del os.environ["MS_DEV_PRECOMPILE_ONLY"]
+    graph = executor._graph_executor.get_func_graph_proto(phase, "anf_ir", False)
+    model = ModelProto()
+    model.ParseFromString(graph)
+    found = [Operator(node.op_type, place_of(node.scope)) for node in model.graph.node]
+    return tuple(dict.fromkeys(one for one in found if one.name not in STRUCTURE))

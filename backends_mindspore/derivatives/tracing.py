@@ -1,0 +1,77 @@
+"""What MindSpore sees while a graph of ours is traced: cured operators in the place of those it differentiates wrongly.
+
+MindSpore's parser asks one Python dictionary about every object that a traced source names, wherever the name stands:
+in the user's Cells, in MindSpore's own, behind an alias. While :func:`cured` is active that dictionary answers with our
+replacements. Nothing of the user's or of MindSpore's is changed, the trace of anybody else is not affected, and when
+the block is left, by an error too, everything is as it was.
+
+The dictionary and the registry of derivatives are private to MindSpore. The extra pins the release, and a test says
+which of the two is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import RLock
+from typing import Any
+
+from mindspore import ops
+from mindspore.graph._parse import parser
+from mindspore.ops._grad_experimental.grad_base import bprop_getters
+
+from hessiod.backends_mindspore.derivatives import cures
+
+LOCK = RLock()
+
+
+class Substitutions(dict):
+    """The parser's own replacements, and ours.
+
+    A replacement made for an operator's instance lives as long as the trace: MindSpore knows functions by address.
+    """
+
+    def __init__(self, own: dict[Any, Any]) -> None:
+        super().__init__(own)
+        self.made: dict[int, tuple[Any, Any]] = {}
+
+    def __contains__(self, thing: Any) -> bool:
+        return self.replacement(thing) is not None or super().__contains__(thing)
+
+    def get(self, thing: Any, default: Any = None) -> Any:
+        """The replacement of a thing."""
+        replacement = self.replacement(thing)
+        return super().get(thing, default) if replacement is None else replacement
+
+    def replacement(self, thing: Any) -> Any:
+        """What to trace for an operator, an operator's class or a function; None to leave it."""
+        if isinstance(thing, ops.Primitive):
+            return self.once(thing, cures.OPERATORS.get(thing.name))
+        if isinstance(thing, type):
+            return cures.CLASSES.get(thing)
+        return cures.FUNCTIONS.get(thing) if callable(thing) else None
+
+    def once(self, thing: Any, make: Callable[[Any], Any] | None) -> Any:
+        """The replacement of an instance, made at the first question."""
+        if make is None:
+            return None
+        if id(thing) not in self.made:
+            self.made[id(thing)] = thing, make(thing)
+        return self.made[id(thing)][1]
+
+
+@contextmanager
+def cured(active: bool = True) -> Iterator[None]:
+    """Trace with replacements and with the second derivatives that MindSpore lacks; as it is if not ``active``."""
+    if not active:
+        yield
+        return
+    with LOCK:
+        own, parser.convert_object_map = parser.convert_object_map, Substitutions(parser.convert_object_map)
+        bprop_getters.update(cures.DERIVATIVES)
+        try:
+            yield
+        finally:
+            parser.convert_object_map = own
+            for name in cures.DERIVATIVES:
+                bprop_getters.pop(name, None)
