@@ -98,6 +98,9 @@ class Backend(Protocol):
     def devices(self) -> tuple[str, ...]:
         """Devices that can be used now, the default first."""
 
+    def on(self, device: str) -> Backend:
+        """The same backend with that one of its devices as the default. Only called where there are several."""
+
     def from_numpy(self, array: np.ndarray) -> Any:
         """A native array on the default device, with the same values, shape and dtype; the memory may be shared."""
 

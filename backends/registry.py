@@ -30,8 +30,8 @@ def names() -> list[str]:
     return sorted(_entry_points())
 
 
-def load(name: str) -> Backend:
-    """Import a backend and check it against the contract.
+def load(name: str, device: str | None = None) -> Backend:
+    """Import a backend and check it against the contract; put it on a device of its, if one is named.
 
     >>> load("numpy").name
     'numpy'
@@ -47,7 +47,18 @@ def load(name: str) -> Backend:
     except (ImportError, AttributeError, OSError) as error:  # not there, no such object, a shared library missing
         distribution = entry.dist.name if entry.dist else "the package that provides it"
         raise BackendUnavailable(f"backend {name!r} of {distribution} cannot be imported: {error}") from error
-    return check_backend(backend, name)
+    check_backend(backend, name)
+    return backend if device is None else on_device(backend, device)
+
+
+def on_device(backend: Backend, device: str) -> Backend:
+    """The backend on one of its devices; a backend with several has a method ``on(device)``."""
+    devices = backend.devices()
+    if device not in devices:
+        raise InvalidArgument(
+            f"device: found {device!r}, expected one of {', '.join(devices)}, which {backend.name} has here"
+        )
+    return backend if device == devices[0] else backend.on(device)
 
 
 def listings() -> list[Listing]:

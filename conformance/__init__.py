@@ -1,12 +1,18 @@
 """The conformance suite says whether a backend, on a device, is right.
 
 ================  ================================================================
-``suite``         runs the levels over backends and collects the rows
+``suite``         plans the checks of every level and runs them over backends
+``check``         what can be run on a backend: a check, its findings, its rows
+``selection``     checks by level and pattern; rows that are known to fail
+``isolation``     runs checks in a ``worker`` process, which may hang or crash
 ``kernels``       level 1: kernels against published formulas and each other
 ``trajectories``  level 4: training runs against golden losses and each other
 ``enclosure``     which results a faithful evaluation may have
 ``formulas``      the published formulas in extended precision
 ``inputs``        arrays that kernels find hard
-``report``        the rows as JSON, Markdown and HTML
+``result``        header, rows and digest of a run
+``report``        a result as JSON, Markdown and HTML
+``verify``        a report read back: form, digest, set of cases
+``compare``       what changed between two reports
 ================  ================================================================
 """

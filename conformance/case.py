@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
-PASS, FAIL, UNSUPPORTED = "pass", "fail", "unsupported"
+PASS, FAIL, UNSUPPORTED, XFAIL = "pass", "fail", "unsupported", "xfail"
+"""``xfail`` is a failure that the user listed as known."""
 
 
 @dataclass(frozen=True)

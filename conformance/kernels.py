@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from hessiod.backends.contract import Backend, Route
 from hessiod.backends.numpy import run as run_numpy
-from hessiod.conformance.case import FAIL, PASS, Case
+from hessiod.conformance.check import Check, Finding, identified
 from hessiod.conformance.enclosure import Interval, enclose
 from hessiod.conformance.formulas import FORMULAS
 from hessiod.conformance.inputs import SHAPES, hard_array
@@ -185,27 +186,23 @@ def explain(kind: str, route: Route, verdict: Verdict) -> str:
     return f"{allowed}; {verdict.where}"
 
 
-def run_kernels(backend: Backend) -> Iterator[Case]:
+KINDS = ("formula", "agreement")
+
+
+def kernel_checks(backend: Backend) -> Iterator[Check]:
     """Level 1 of a backend."""
-    device = backend.devices()[0]
     for subject in subjects():
         for route in backend.routes:
             for dtype in backend.dtypes:
-                identity = f"L1/{subject.name}/{backend.name}/{route.name}/{dtype}"
-                row = dict(level="L1", rule=subject.rule, backend=backend.name, device=device, dtype=dtype)
-                try:
-                    verdicts = measure(subject, backend, route, np.dtype(dtype))
-                except Exception as error:  # whatever a backend raises is a row, not the end of the suite
-                    why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                    for kind in ("formula", "agreement"):
-                        yield Case(f"{identity}/{kind}", **row, worst_ulp=None, budget_ulp=None, verdict=FAIL, why=why)
-                    continue
-                for kind, verdict in verdicts.items():
-                    yield Case(
-                        f"{identity}/{kind}",
-                        **row,
-                        worst_ulp=verdict.worst_ulp,
-                        budget_ulp=verdict.budget_ulp,
-                        verdict=PASS if verdict.ratio <= 1 else FAIL,
-                        why=explain(kind, route, verdict),
-                    )
+                yield Check(
+                    f"L1/{subject.name}/{backend.name}/{route.name}/{dtype}",
+                    **identified(backend, level="L1", rule=subject.rule, dtype=dtype),
+                    kinds=KINDS,
+                    run=partial(findings, subject, backend, route, np.dtype(dtype)),
+                )
+
+
+def findings(subject: Subject, backend: Backend, route: Route, dtype: np.dtype) -> Iterator[Finding]:
+    """Both kinds of a kernel on a route."""
+    for kind, verdict in measure(subject, backend, route, dtype).items():
+        yield Finding(kind, verdict.ratio <= 1, verdict.worst_ulp, verdict.budget_ulp, explain(kind, route, verdict))

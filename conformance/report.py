@@ -9,8 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from hessiod.backends.checkpoint import write_atomically
-from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED, Case
-from hessiod.conformance.suite import Report
+from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED, XFAIL, Case
+from hessiod.conformance.result import Report
 
 
 def figure(value: float | None) -> str:
@@ -57,8 +57,10 @@ def strain(case: Case) -> float:
 
 def headline(report: Report) -> str:
     """The result in one line."""
-    counts = {verdict: report.count(verdict) for verdict in (PASS, FAIL, UNSUPPORTED)}
-    return f"{counts[PASS]} passed, {counts[FAIL]} failed, {counts[UNSUPPORTED]} unsupported"
+    line = f"{report.count(PASS)} passed, {report.count(FAIL)} failed, {report.count(UNSUPPORTED)} unsupported"
+    if report.count(XFAIL):
+        line += f", {report.count(XFAIL)} known to fail"
+    return f"PARTIAL, interrupted: {line}" if report.partial else line
 
 
 def as_json(report: Report) -> str:

@@ -2,96 +2,98 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from hessiod.backends.contract import Backend
 from hessiod.backends.registry import Listing, listings, load
-from hessiod.conformance.case import FAIL, UNSUPPORTED, Case
-from hessiod.conformance.kernels import run_kernels
-from hessiod.conformance.trajectories import Trajectories, golden
+from hessiod.conformance.case import Case
+from hessiod.conformance.check import Check, Outcome, perform
+from hessiod.conformance.kernels import kernel_checks
+from hessiod.conformance.result import Report, case_set
+from hessiod.conformance.selection import EVERYTHING, NONE_KNOWN, KnownFailures, Selection
+from hessiod.conformance.trajectories import golden, trajectory_checks
+
+Perform = Callable[[Check, dict[str, tuple[float, ...]]], Outcome]
 
 
-@dataclass(frozen=True)
-class Report:
-    """Everything that a run of the suite found."""
-
-    header: dict[str, Any]
-    cases: list[Case]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of header and cases in canonical JSON."""
-        return sha256({"header": self.header, "cases": [case.document() for case in self.cases]})
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The report as JSON holds it."""
-        return {"header": self.header, "cases": [case.document() for case in self.cases], "digest": self.digest}
-
-    def count(self, verdict: str) -> int:
-        """How many rows have a verdict."""
-        return sum(case.verdict == verdict for case in self.cases)
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing failed and something ran."""
-        return self.count(FAIL) == 0 and self.count(UNSUPPORTED) < len(self.cases)
+def choose(names: Sequence[str], device: str | None = None) -> list[Listing]:
+    """The named backends, which must be usable, on a device if one is named; without names, all that are announced."""
+    return [Listing(name, load(name, device)) for name in dict.fromkeys(names)] if names else listings()
 
 
-def sha256(document: Any) -> str:
-    """SHA-256 of a document's canonical JSON."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+def plan(chosen: Sequence[Listing]) -> list[Check]:
+    """Every check of every level, level by level; a backend that cannot be loaded has one, which says why."""
+    backends = [listing.backend for listing in chosen if listing.backend is not None]
+    return [
+        *(absent(listing) for listing in chosen if listing.backend is None),
+        *(check for backend in backends for check in kernel_checks(backend)),
+        *trajectory_checks(backends),
+    ]
 
 
-def choose(names: Sequence[str]) -> list[Listing]:
-    """The named backends, which must be usable; without names, all that are announced."""
-    return [Listing(name, load(name)) for name in dict.fromkeys(names)] if names else listings()
+def absent(listing: Listing) -> Check:
+    """The one check of a backend that cannot be loaded."""
+    fields: dict[str, Any] = dict(level="L0", rule="", backend=listing.name, device="", dtype="")
+    return Check("L0", **fields, kinds=(listing.name,), unsupported=listing.reason)
 
 
-def rows(listing: Listing, trajectories: Trajectories) -> Iterator[Case]:
-    """Every row of a backend."""
-    backend = listing.backend
-    if backend is None:
-        row: dict[str, Any] = dict(
-            level="L1", rule="", backend=listing.name, device="", dtype="", worst_ulp=None, budget_ulp=None
-        )
-        yield Case(f"L1/{listing.name}", **row, verdict=UNSUPPORTED, why=listing.reason)
-        return
-    yield from run_kernels(backend)
-    yield from trajectories.run(backend)
+def run_checks(checks: Sequence[Check], known_failures: KnownFailures, perform: Perform = perform) -> Iterator[Case]:
+    """The rows of the checks, as they are found; a check's data is kept for those that compare with it."""
+    data: dict[str, tuple[float, ...]] = {}
+    for check in checks:
+        outcome = perform(check, data)
+        if outcome.data:
+            data[check.id] = outcome.data
+        yield from known_failures.apply(outcome.cases)
 
 
-def run_suite(chosen: Sequence[Listing], on_case: Callable[[Case], None] = lambda case: None) -> Report:
-    """Run every level over the backends, in their order; ``on_case`` sees each row as it is found."""
-    trajectories, cases = Trajectories(), []
-    for listing in chosen:
-        for case in rows(listing, trajectories):
+def run_suite(
+    chosen: Sequence[Listing],
+    on_case: Callable[[Case], None] = lambda case: None,
+    selection: Selection = EVERYTHING,
+    known_failures: KnownFailures = NONE_KNOWN,
+    perform: Perform = perform,
+) -> Report:
+    """Run the selected checks; ``on_case`` sees each row as it is found.
+
+    Interrupted (Ctrl-C), it returns the rows so far as a report that says it is partial.
+    """
+    checks = selection.choose(plan(chosen))
+    cases: list[Case] = []
+    partial = False
+    try:
+        for case in run_checks(checks, known_failures, perform):
             cases.append(case)
             on_case(case)
-    return Report(header([listing.backend for listing in chosen if listing.backend], cases), cases)
+    except KeyboardInterrupt:
+        partial = True
+    return Report(header(chosen, checks, selection, partial), cases)
 
 
-def header(backends: Sequence[Backend], cases: Sequence[Case]) -> dict[str, Any]:
-    """What the results depend on."""
-    try:
-        own = version("hessiod")
-    except PackageNotFoundError:
-        own = "0+unknown"
+def header(
+    chosen: Sequence[Listing], checks: Sequence[Check], selection: Selection, partial: bool = False
+) -> dict[str, Any]:
+    """What the results depend on, and what was asked."""
+    backends: list[Backend] = [listing.backend for listing in chosen if listing.backend is not None]
     return {
-        "hessiod": own,
+        "hessiod": own_version(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.machine(),
         "backends": {backend.name: dict(backend.versions()) for backend in backends},
         "devices": {backend.name: list(backend.devices()) for backend in backends},
-        "case_set": sha256(
-            {"ids": sorted(case.id for case in cases), "golden": {name: list(v) for name, v in golden().items()}}
-        ),
+        "selection": selection.document(),
+        "case_set": case_set((identity for check in checks for identity in check.case_ids), golden()),
+        "partial": partial,
     }
+
+
+def own_version() -> str:
+    """The version of this package."""
+    try:
+        return version("hessiod")
+    except PackageNotFoundError:
+        return "0+unknown"

@@ -9,18 +9,19 @@ on the runs are two samples of the same curve.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hessiod.backends.contract import Backend
 from hessiod.backends.gpt.config import RunConfig
 from hessiod.backends.gpt.corpus import Corpus, from_bytes
 from hessiod.backends.gpt.weights import initial_weights
-from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED, Case
+from hessiod.conformance.check import Check, Finding, identified
 
 STEPS: Mapping[str, int] = {
     "sophia-g": 200,
@@ -60,53 +61,47 @@ def losses(backend: Backend, optimizer: str, steps: int, **options: object) -> n
     return np.array(found)
 
 
-def compare(
-    identity: str, row: Mapping[str, Any], found: np.ndarray, expected: np.ndarray, against: str
-) -> Iterator[Case]:
-    """One row for each budget."""
+def trajectory_checks(backends: Sequence[Backend]) -> Iterator[Check]:
+    """Level 4 of some backends: each against the golden losses, and against the first that has the optimizer."""
+    for optimizer, steps in STEPS.items():
+        able = [backend for backend in backends if optimizer in backend.optimizers]
+        for backend in backends:
+            identity = f"L4/gpt.{optimizer}/{backend.name}"
+            fields = identified(backend, level="L4", rule=optimizer, dtype="float32")
+            budgets = {str(count): budget for count, budget in BUDGETS.items() if count <= steps}
+            yield Check(
+                identity,
+                **fields,
+                kinds=tuple(f"golden/{count}" for count in budgets),
+                run=partial(against_golden, backend, optimizer, steps),
+                unsupported="" if backend in able else f"the backend has no optimizer {optimizer!r}",
+            )
+            if backend in able[1:]:
+                yield Check(
+                    f"{identity}/{able[0].name}",
+                    **fields,
+                    kinds=tuple(budgets),
+                    run=partial(compare, against=able[0].name),
+                    after=(identity, f"L4/gpt.{optimizer}/{able[0].name}"),
+                )
+
+
+def against_golden(backend: Backend, optimizer: str, steps: int) -> Iterator[Finding]:
+    """A run's distance from the golden one; the first finding carries the losses."""
+    found = losses(backend, optimizer, steps)
+    rows = compare(found, golden()[optimizer], against="golden")
+    for number, row in enumerate(rows):
+        yield replace(row, kind=f"golden/{row.kind}", data=() if number else tuple(found.tolist()))
+
+
+def compare(found: ArrayLike, expected: ArrayLike, *, against: str) -> Iterator[Finding]:
+    """One finding for each budget."""
+    found, expected = np.asarray(found), np.asarray(expected)
     relative = np.abs(found - expected) / np.abs(expected)
     for steps, budget in BUDGETS.items():
         if steps > len(found):
             continue
         worst = float(np.max(relative[:steps]))
         at = int(np.argmax(relative[:steps])) + 1
-        yield Case(
-            f"{identity}/{against}/{steps}",
-            **row,
-            worst_ulp=worst / FLOAT32_ULP,
-            budget_ulp=budget / FLOAT32_ULP,
-            verdict=PASS if worst <= budget else FAIL,
-            why=f"loss within {budget:g} relative of {against} over {steps} steps; worst {worst:.1e} at step {at}",
-        )
-
-
-class Trajectories:
-    """Level 4 over several backends; remembers the first one's losses, to compare the others with."""
-
-    def __init__(self) -> None:
-        self.first: dict[str, tuple[str, np.ndarray]] = {}
-
-    def run(self, backend: Backend) -> Iterator[Case]:
-        """Level 4 of a backend."""
-        for optimizer, steps in STEPS.items():
-            identity = f"L4/gpt.{optimizer}/{backend.name}"
-            row: dict[str, Any] = dict(
-                level="L4", rule=optimizer, backend=backend.name, device=backend.devices()[0], dtype="float32"
-            )
-            blank: dict[str, Any] = dict(worst_ulp=None, budget_ulp=None)
-            if optimizer not in backend.optimizers:
-                why = f"the backend has no optimizer {optimizer!r}"
-                yield Case(f"{identity}/golden/50", **row, **blank, verdict=UNSUPPORTED, why=why)
-                continue
-            try:
-                found = losses(backend, optimizer, steps)
-            except Exception as error:  # whatever a backend raises is a row, not the end of the suite
-                why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                yield Case(f"{identity}/golden/50", **row, **blank, verdict=FAIL, why=why)
-                continue
-            yield from compare(identity, row, found, golden()[optimizer], "golden")
-            if optimizer in self.first:
-                name, reference = self.first[optimizer]
-                yield from compare(identity, row, found, reference, name)
-            else:
-                self.first[optimizer] = (backend.name, found)
+        why = f"loss within {budget:g} relative of {against} over {steps} steps; worst {worst:.1e} at step {at}"
+        yield Finding(str(steps), worst <= budget, worst / FLOAT32_ULP, budget / FLOAT32_ULP, why)

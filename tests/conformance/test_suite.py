@@ -12,13 +12,23 @@ from hessiod.conformance import kernels, report, suite, trajectories
 from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED
 from hessiod.conformance.enclosure import enclose
 from hessiod.conformance.formulas import FORMULAS
+from hessiod.conformance.result import Report, sha256
+from hessiod.conformance.selection import NONE_KNOWN
 from hessiod.core.rules import RULES
 
 APOLLO_STEPS = {"apollo-l2.step", "apollo-decoupled.step", "apollo-stable.step"}
 
 
+def rows_of(checks):
+    return list(suite.run_checks(list(checks), NONE_KNOWN))
+
+
+def kernel_rows(backend):
+    return rows_of(kernels.kernel_checks(backend))
+
+
 def failures(backend):
-    return {case.id.split("/")[1] for case in kernels.run_kernels(backend) if case.verdict == FAIL}
+    return {case.id.split("/")[1] for case in kernel_rows(backend) if case.verdict == FAIL}
 
 
 def backend_with(route_run, **flags):
@@ -28,7 +38,7 @@ def backend_with(route_run, **flags):
 
 
 def test_the_numpy_backend_passes_every_kernel():
-    rows = list(kernels.run_kernels(load("numpy")))
+    rows = kernel_rows(load("numpy"))
     assert {row.verdict for row in rows} == {PASS}
     assert len(rows) == len(kernels.subjects()) * 2 * 2
     agreement = [row for row in rows if row.id.endswith("agreement")]
@@ -101,7 +111,7 @@ def test_a_kernel_that_is_not_the_formula_is_caught_although_every_backend_agree
         return theta - lr * xp.clip(m / xp.maximum(rho * h, eps), -1.0, 1.0), m
 
     monkeypatch.setitem(RULES, "sophia", replace(rule, step=replace(rule.step, function=no_decay)))
-    rows = [case for case in kernels.run_kernels(load("numpy")) if "sophia.step" in case.id]
+    rows = [case for case in kernel_rows(load("numpy")) if "sophia.step" in case.id]
     assert {case.id.rpartition("/")[2] for case in rows if case.verdict == FAIL} == {"formula"}
     assert any("the kernel is not the formula" in case.why for case in rows)
 
@@ -130,7 +140,7 @@ def test_a_backend_that_raises_or_returns_the_wrong_dtype_or_shape_gives_rows_th
         (widens, "longdouble"),
         (reshapes, "expected float"),
     ):
-        rows = list(kernels.run_kernels(backend_with(broken)))
+        rows = kernel_rows(backend_with(broken))
         assert {row.verdict for row in rows} == {FAIL}
         if broken is not widens:
             assert all(said in row.why for row in rows)
@@ -164,7 +174,7 @@ def test_trajectories_that_drift_or_raise_fail_and_a_backend_without_optimizers_
             losses = iter(trajectories.golden()["adamw"] * (1 + 2e-4))
             return SimpleNamespace(step=lambda inputs, targets: SimpleNamespace(loss=next(losses)))
 
-    rows = {case.id: case for case in trajectories.Trajectories().run(Drifting())}
+    rows = {case.id: case for case in rows_of(trajectories.trajectory_checks([Drifting()]))}
     assert rows["L4/gpt.adamw/drifting/golden/50"].verdict == FAIL
     assert "2.0e-04" in rows["L4/gpt.adamw/drifting/golden/50"].why
     assert rows["L4/gpt.sgd/drifting/golden/50"].why == "RuntimeError: no memory"
@@ -182,9 +192,9 @@ def test_the_report_is_valid_json_with_a_digest_that_any_change_breaks(numpy_rep
     assert set(document) == {"header", "cases", "digest"}
     fields = {"id", "level", "rule", "backend", "device", "dtype", "worst_ulp", "budget_ulp", "verdict", "why"}
     assert all(set(case) == fields for case in document["cases"])
-    assert document["digest"] == suite.sha256({"header": document["header"], "cases": document["cases"]})
+    assert document["digest"] == sha256({"header": document["header"], "cases": document["cases"]})
     document["cases"][0]["worst_ulp"] += 1
-    assert document["digest"] != suite.sha256({"header": document["header"], "cases": document["cases"]})
+    assert document["digest"] != sha256({"header": document["header"], "cases": document["cases"]})
     assert len({case["id"] for case in document["cases"]}) == len(document["cases"])
 
 
@@ -205,14 +215,14 @@ def test_the_markdown_report_lists_what_did_not_pass_first(numpy_report):
 def test_a_failed_row_makes_the_report_fail_and_nothing_but_unsupported_rows_do_too(numpy_report):
     assert numpy_report.passed
     row = numpy_report.cases[0]
-    assert not suite.Report(numpy_report.header, [*numpy_report.cases, replace(row, verdict=FAIL)]).passed
-    assert not suite.Report(numpy_report.header, [replace(row, verdict=UNSUPPORTED)]).passed
+    assert not Report(numpy_report.header, [*numpy_report.cases, replace(row, verdict=FAIL)]).passed
+    assert not Report(numpy_report.header, [replace(row, verdict=UNSUPPORTED)]).passed
 
 
 def test_a_row_says_bit_for_bit_only_where_nothing_else_is_allowed(monkeypatch):
     torch = load("torch")
     monkeypatch.setattr(torch, "routes", torch.routes[:1])  # the eager one: compiling is for the suite itself
-    rows = [row for row in kernels.run_kernels(torch) if row.id.endswith("eager/float32/agreement")]
+    rows = [row for row in kernel_rows(torch) if row.id.endswith("eager/float32/agreement")]
     said = {row.rule: row.why.startswith("bit for bit") for row in rows if ".step" in row.id}
     assert said["sophia"]
     assert said["adamw"]

@@ -21,8 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (backends, train, conformance):
+for command in (backends, train):
     app.command()(command)
+app.add_typer(conformance, name="conformance")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``hessiod conformance``."""
+"""``hessiod conformance``: run, ``compare`` two reports, ``verify`` one."""
 
 from __future__ import annotations
 
@@ -7,40 +7,130 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hessiod.cli.files import make_folder
 from hessiod.conformance.case import FAIL, UNSUPPORTED, Case
-from hessiod.conformance.report import headline, write_reports
-from hessiod.conformance.suite import choose, run_suite
+from hessiod.conformance.check import perform
+from hessiod.conformance.compare import Comparison
+from hessiod.conformance.compare import compare as compare_reports
+from hessiod.conformance.isolation import Isolation
+from hessiod.conformance.report import figure, headline, write_reports
+from hessiod.conformance.selection import NONE_KNOWN, KnownFailures, Selection
+from hessiod.conformance.suite import choose, plan, run_suite
+from hessiod.conformance.trajectories import golden
+from hessiod.conformance.verify import check_case_set, read_report
+from hessiod.core.errors import BackendUnavailable, InvalidArgument
+
+conformance = typer.Typer(
+    help="Test backends: kernels in ULP against the published formulas, training runs against golden losses.",
+    invoke_without_command=True,
+)
+CASE_LIMIT = 300.0
 
 
-def conformance(
+@conformance.callback()
+def run(
+    context: typer.Context,
     backend: Annotated[
         list[str] | None, typer.Option(help="a backend to test; repeat for several (default: all)")
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for report.json, report.md and report.html")] = Path(
         "out/conformance"
     ),
+    device: Annotated[str | None, typer.Option(help="one of the backend's devices (default: its first)")] = None,
+    level: Annotated[list[str] | None, typer.Option(help="a level, L0 to L6; repeat for several")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="only rows whose id matches, such as 'L1/sophia*'")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="no rows whose id matches")] = None,
+    xfails: Annotated[Path | None, typer.Option(help="a file of known failures: 'PATTERN  # reason' a line")] = None,
+    isolate: Annotated[bool, typer.Option(help="run each backend in a process of its own, which may crash")] = True,
+    case_limit: Annotated[
+        float, typer.Option(help="seconds that one check may take, in its own process", min=1.0)
+    ] = CASE_LIMIT,
 ) -> None:
-    """Test backends: kernels in ULP against the published formulas, training runs against golden losses.
+    """Run the suite. The exit status is 0 only if nothing failed.
 
-    The exit status is 0 only if nothing failed.
+    Ctrl-C writes the rows so far as a report that says it is partial.
     """
-    chosen = choose(backend or [])
+    if context.invoked_subcommand:
+        return
+    if device and len(backend or []) != 1:
+        raise InvalidArgument("device: names a device of one backend; give --backend once")
+    selection = Selection(tuple(level or ()), tuple(include or ()), tuple(exclude or ()))
+    known = KnownFailures.read(xfails) if xfails else NONE_KNOWN
+    chosen = choose(backend or [], device)
     make_folder(out)
     console = Console()
-    done = 0
+    total = sum(len(check.kinds) for check in selection.choose(plan(chosen)))
+    with progress(console) as bar, Isolation(case_limit, device) as isolation:
+        task = bar.add_task("", total=total)
 
-    def show(case: Case) -> None:
-        nonlocal done
-        done += 1
-        if case.verdict in (FAIL, UNSUPPORTED):
-            console.print(f"{case.verdict}: {case.id}: {case.why}", markup=False, highlight=False, soft_wrap=True)
-        elif done % 20 == 0:
-            console.print(f"{done} cases, now {case.id}", markup=False, highlight=False, soft_wrap=True)
+        def show(case: Case) -> None:
+            bar.update(task, advance=1, description=f"{case.level} {case.backend} {case.rule}")
+            if case.verdict in (FAIL, UNSUPPORTED):
+                line = f"{case.verdict}: {case.id}: {case.why}"
+                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    report = run_suite(chosen, show)
+        report = run_suite(chosen, show, selection, known, isolation.perform if isolate else perform)
     for path in write_reports(report, out):
         console.print(str(path), highlight=False, soft_wrap=True)
     console.print(headline(report), highlight=False)
+    if report.partial:
+        raise typer.Exit(130)
     raise typer.Exit(0 if report.passed else 1)
+
+
+def progress(console: Console) -> Progress:
+    """A bar on a terminal, nothing in a file."""
+    shown = (TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*shown, console=console, transient=True, disable=not console.is_terminal)
+
+
+@conformance.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="report.json of the first run")],
+    after: Annotated[Path, typer.Argument(help="report.json of the second run")],
+) -> None:
+    """Say what changed between two reports. The exit status is 1 if a row fails that did not fail before."""
+    found = compare_reports(read_report(before), read_report(after))
+    console = Console()
+    for line in described(found):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if found.worse else 0)
+
+
+def described(found: Comparison) -> list[str]:
+    """A comparison, a line for each difference and a summary."""
+    lines = [f"{name}: {one} -> {other}" for name, (one, other) in found.versions.items()]
+    lines += [f"{a.id}: {a.verdict} -> {b.verdict}: {b.why}" for a, b in found.verdicts]
+    lines += [f"{a.id}: {figure(a.worst_ulp)} -> {figure(b.worst_ulp)} ULP" for a, b in found.figures]
+    lines += [f"{case.id}: only in the first" for case in found.only_before]
+    lines += [f"{case.id}: only in the second" for case in found.only_after]
+    counts = {
+        "verdicts changed": len(found.verdicts),
+        "errors changed": len(found.figures),
+        "rows only in the first": len(found.only_before),
+        "rows only in the second": len(found.only_after),
+    }
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return [*lines, summary or "the same rows, verdicts and errors"]
+
+
+@conformance.command()
+def verify(report: Annotated[Path, typer.Argument(help="a report.json")]) -> None:
+    """Check a report's form, its digest and its set of cases."""
+    found = read_report(report)
+    try:
+        selection = Selection(**{name: tuple(values) for name, values in found.header["selection"].items()})
+        planned = {
+            identity
+            for check in selection.choose(plan(choose(list(found.header["backends"]))))
+            for identity in check.case_ids
+        }
+        where = "the rows are those that its backends have here"
+    except (BackendUnavailable, InvalidArgument):
+        planned, where = None, "one of its backends is not installed here, so that its rows cannot be counted again"
+    check_case_set(found, golden(), planned)
+    console = Console()
+    console.print(f"{report}: form, digest and golden data are right; {where}", highlight=False, soft_wrap=True)
+    console.print(headline(found), highlight=False)

@@ -1,0 +1,110 @@
+"""What the suite can run on a backend: checks, each of which gives one row or a few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED, Case
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found of one kind; ``data`` is what later checks compare with, such as a run's losses."""
+
+    kind: str
+    passed: bool
+    worst_ulp: float | None
+    budget_ulp: float | None
+    why: str
+    data: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """One call that a backend must survive, and the kinds of rows that it gives.
+
+    ``run(*data)`` returns a finding of each kind; ``after`` names the checks whose data it takes. A check with a reason
+    in ``unsupported`` is not run.
+    """
+
+    id: str
+    level: str
+    rule: str
+    backend: str
+    device: str
+    dtype: str
+    kinds: tuple[str, ...]
+    run: Callable[..., Iterable[Finding]] = field(compare=False, repr=False, default=lambda: ())
+    after: tuple[str, ...] = ()
+    unsupported: str = ""
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """The ids of its rows."""
+        return tuple(f"{self.id}/{kind}" for kind in self.kinds)
+
+    def row(self, kind: str, verdict: str, why: str, worst: float | None = None, budget: float | None = None) -> Case:
+        """A row of one kind."""
+        return Case(
+            f"{self.id}/{kind}",
+            level=self.level,
+            rule=self.rule,
+            backend=self.backend,
+            device=self.device,
+            dtype=self.dtype,
+            worst_ulp=worst,
+            budget_ulp=budget,
+            verdict=verdict,
+            why=why,
+        )
+
+    def rows(self, verdict: str, why: str) -> list[Case]:
+        """The same verdict for every kind, without figures."""
+        return [self.row(kind, verdict, why) for kind in self.kinds]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A check's rows, and the data of its findings."""
+
+    cases: list[Case]
+    data: tuple[float, ...] = ()
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def perform(check: Check, known: Mapping[str, Sequence[float]]) -> Outcome:
+    """Run a check; whatever it raises is a row, not the end of the suite."""
+    if check.unsupported:
+        return Outcome(check.rows(UNSUPPORTED, check.unsupported))
+    missing = [identity for identity in check.after if identity not in known]
+    if missing:
+        return Outcome(check.rows(UNSUPPORTED, f"{missing[0]} was left out or failed, so there is nothing to compare"))
+    try:
+        findings = list(check.run(*[known[identity] for identity in check.after]))
+    except Exception as error:
+        return Outcome(check.rows(FAIL, first_line(error)))
+    return Outcome(list(judged(check, findings)), tuple(value for finding in findings for value in finding.data))
+
+
+def judged(check: Check, findings: Sequence[Finding]) -> Iterator[Case]:
+    """A row of each kind, in the order in which the check declares them."""
+    found = {finding.kind: finding for finding in findings}
+    for kind in check.kinds:
+        if kind not in found:
+            yield check.row(kind, FAIL, "the check ended without this row")
+            continue
+        finding = found[kind]
+        verdict = PASS if finding.passed else FAIL
+        yield check.row(kind, verdict, finding.why, finding.worst_ulp, finding.budget_ulp)
+
+
+def identified(backend: Any, **fields: Any) -> dict[str, Any]:
+    """The fields of a check that say which backend it is for."""
+    return {"backend": backend.name, "device": backend.devices()[0], **fields}

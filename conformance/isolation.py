@@ -1,0 +1,133 @@
+"""Performs checks in worker processes, with a limit on the time of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from hessiod.conformance.case import FAIL, Case
+from hessiod.conformance.check import Check, Outcome, perform
+
+START_LIMIT = 120.0
+"""Seconds that a worker may take to import its framework."""
+
+
+class Worker:
+    """A process that performs one backend's checks."""
+
+    def __init__(self, backend: str, device: str | None) -> None:
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
+        self.folder = tempfile.TemporaryDirectory(prefix="hessiod-")  # some frameworks leave files where they run
+        command = [sys.executable, "-m", "hessiod.conformance.worker", backend, *([device] if device else [])]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            cwd=self.folder.name,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # it imports what this one does
+            start_new_session=True,
+        )
+        self.buffer = b""
+        self.ready = False
+
+    def ask(self, identity: str, limit: float) -> bytes | None:
+        """The answer's line; None if there was none within the limit; empty if the process ended."""
+        if not self.ready:
+            greeting = self.line(START_LIMIT)
+            if not greeting:
+                return greeting
+            self.ready = True
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(f"{identity}\n".encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return b""
+        return self.line(limit)
+
+    def line(self, limit: float) -> bytes | None:
+        """Read up to the next line's end."""
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self.buffer:
+                if not selector.select(limit):
+                    return None
+                part = os.read(self.process.stdout.fileno(), 1 << 16)
+                if not part:
+                    return b""
+                self.buffer += part
+        answer, _, self.buffer = self.buffer.partition(b"\n")
+        return answer
+
+    def fate(self) -> str:
+        """How the process ended, and the last thing it said."""
+        code = self.process.wait()
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").strip().splitlines()
+        return f"the process ended {how}" + (f": {lines[-1][:200]}" if lines else "")
+
+    def stop(self) -> None:
+        """End the process and what it started."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.log):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        self.folder.cleanup()
+
+
+class Isolation:
+    """A context in which :meth:`perform` runs each check in its backend's worker, and a dead worker is replaced.
+
+    Args:
+        limit: seconds that one check may take.
+        device: the device of all workers; None for each backend's default.
+    """
+
+    def __init__(self, limit: float, device: str | None = None) -> None:
+        self.limit, self.device = limit, device
+        self.workers: dict[str, Worker] = {}
+
+    def __enter__(self) -> Isolation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.workers.values():
+            worker.stop()
+
+    def perform(self, check: Check, known: Mapping[str, Sequence[float]]) -> Outcome:
+        """Like :func:`hessiod.conformance.check.perform`; comparisons of known data need no worker."""
+        if check.unsupported or check.after:
+            return perform(check, known)
+        if check.backend not in self.workers:
+            self.workers[check.backend] = Worker(check.backend, self.device)
+        worker = self.workers[check.backend]
+        answer = worker.ask(check.id, self.limit)
+        if answer:
+            return outcome(check, json.loads(answer))
+        why = f"no answer within {self.limit:g} s; stopped" if answer is None else worker.fate()
+        self.workers.pop(check.backend).stop()
+        return Outcome(check.rows(FAIL, why))
+
+
+def outcome(check: Check, message: Mapping[str, Any]) -> Outcome:
+    """A worker's answer; only the rows that were chosen."""
+    wanted = set(check.case_ids)
+    cases = [Case(**row) for row in message["cases"] if row["id"] in wanted]
+    return Outcome(cases, tuple(message["data"]))

@@ -1,0 +1,112 @@
+"""Which checks to run, by level and by pattern, and which rows are known to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from hessiod.conformance.case import FAIL, PASS, XFAIL, Case
+from hessiod.conformance.check import Check
+from hessiod.core.errors import InvalidArgument
+
+LEVELS = ("L0", "L1", "L2", "L3", "L4", "L5", "L6")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Checks by level and by glob patterns over row ids, such as ``L1/sophia*`` or ``*/float64/*``.
+
+    A row is chosen if it matches one of ``include`` (or there is none) and none of ``exclude``. A pattern without a
+    wildcard stands for everything that begins with it.
+    """
+
+    levels: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for level in self.levels:
+            if level not in LEVELS:
+                raise InvalidArgument(f"level: found {level!r}, expected one of {', '.join(LEVELS)}")
+
+    def wants(self, level: str, case_id: str) -> bool:
+        """Whether a row is chosen."""
+        return (
+            (not self.levels or level in self.levels)
+            and (not self.include or any(matches(case_id, pattern) for pattern in self.include))
+            and not any(matches(case_id, pattern) for pattern in self.exclude)
+        )
+
+    def document(self) -> dict[str, list[str]]:
+        """The selection as a report's header holds it."""
+        return {name: list(getattr(self, name)) for name in ("levels", "include", "exclude")}
+
+    def choose(self, checks: Sequence[Check]) -> list[Check]:
+        """The checks of which a row is chosen; a pattern that matches nothing is an error."""
+        ids = [identity for check in checks for identity in check.case_ids]
+        for name, patterns in (("include", self.include), ("exclude", self.exclude)):
+            for pattern in patterns:
+                if not any(matches(identity, pattern) for identity in ids):
+                    raise InvalidArgument(
+                        f"{name}: {pattern!r} matches none of {len(ids)} rows; ids look like {', '.join(ids[:1])}"
+                    )
+        narrowed = (
+            replace(check, kinds=tuple(kind for kind in check.kinds if self.wants(check.level, f"{check.id}/{kind}")))
+            for check in checks
+        )
+        chosen = [check for check in narrowed if check.kinds]
+        if not chosen:
+            raise InvalidArgument(f"level, include, exclude: together they leave none of {len(ids)} rows; widen one")
+        return chosen
+
+
+EVERYTHING = Selection()
+
+
+def matches(identity: str, pattern: str) -> bool:
+    """Whether an id matches a glob; without a wildcard, whether it begins with the pattern."""
+    return fnmatchcase(identity, pattern if any(mark in pattern for mark in "*?[") else pattern + "*")
+
+
+@dataclass(frozen=True)
+class KnownFailures:
+    """Patterns of rows that are known to fail, each with its reason."""
+
+    reasons: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> KnownFailures:
+        """Read a file with one ``pattern  # reason`` a line; the reason is required."""
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidArgument(f"xfails: cannot read {str(path)!r} ({error}); give a text file") from error
+        reasons = {}
+        for number, line in enumerate(lines, 1):
+            pattern, _, reason = (part.strip() for part in line.partition("#"))
+            if not pattern:
+                continue
+            if not reason:
+                raise InvalidArgument(f"xfails: {path.name} line {number}: {pattern!r} has no reason; add '# why'")
+            reasons[pattern] = reason
+        return cls(reasons)
+
+    def apply(self, cases: Iterable[Case]) -> list[Case]:
+        """Rows that fail as known become ``xfail``; a known failure that passes fails: the list stays true."""
+        return [self.judge(case) for case in cases]
+
+    def judge(self, case: Case) -> Case:
+        """One row with what is known of it."""
+        reason = next((why for pattern, why in self.reasons.items() if matches(case.id, pattern)), None)
+        if reason is None:
+            return case
+        if case.verdict == FAIL:
+            return replace(case, verdict=XFAIL, why=f"known: {reason}; {case.why}")
+        if case.verdict == PASS:
+            return replace(case, verdict=FAIL, why=f"passes, although listed as a known failure ({reason}): unlist it")
+        return case
+
+
+NONE_KNOWN = KnownFailures({})

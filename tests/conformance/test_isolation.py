@@ -1,0 +1,71 @@
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hessiod.conformance.case import FAIL, PASS
+from hessiod.conformance.isolation import Isolation
+from hessiod.conformance.selection import Selection
+from hessiod.conformance.suite import choose, run_suite
+from hessiod.conformance.verify import read_report
+
+spec = importlib.util.spec_from_file_location("broken_backend", Path(__file__).with_name("broken_backend.py"))
+broken_backend = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(broken_backend)
+
+MAIN = "from hessiod.cli.app import main; main()"
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    broken_backend.announce(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "broken"
+
+
+def test_a_backend_that_hangs_crashes_raises_or_returns_another_dtype_gives_rows_and_the_suite_goes_on(broken):
+    selection = Selection(
+        levels=("L1",), include=("L1/sgd.step", "L1/adamw", "L1/apollo-l2", "L1/sophia.step", "L1/gauss")
+    )
+    with Isolation(limit=3.0) as isolation:
+        report = run_suite(choose([broken]), selection=selection, perform=isolation.perform)
+    rows = {case.id.split("/")[1]: case for case in report.cases if case.id.endswith("/formula")}
+    assert rows["sgd.step"].why == "no answer within 3 s; stopped"
+    assert rows["adamw.step"].why == "the process ended by SIGSEGV: out of luck"
+    assert rows["apollo-l2.step"].why == "RuntimeError: no such kernel"
+    assert "expected float32" in rows["sophia.step"].why
+    assert [rows[name].verdict for name in ("sgd.step", "adamw.step", "apollo-l2.step", "sophia.step")] == [FAIL] * 4
+    assert rows["gauss-newton-bartlett.estimate"].verdict == PASS
+
+
+def test_a_worker_finds_what_this_process_finds():
+    selection = Selection(include=("L1/sophia",))
+    with Isolation(limit=60.0) as isolation:
+        isolated = run_suite(choose(["numpy"]), selection=selection, perform=isolation.perform)
+    assert isolated == run_suite(choose(["numpy"]), selection=selection)
+    assert len(isolated.cases) == 16
+
+
+def test_an_interrupted_run_leaves_a_valid_report_that_says_it_is_partial(broken, tmp_path):
+    command = [sys.executable, "-c", MAIN, "conformance", "--backend", broken, "--level", "L1"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out")], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        for line in process.stdout:  # apollo's rows fail before sgd's hang
+            if "apollo" in line:
+                break
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "PARTIAL, interrupted" in said
+    report = read_report(tmp_path / "out" / "report.json")
+    assert report.partial
+    assert not report.passed
+    assert report.cases
