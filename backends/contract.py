@@ -55,6 +55,22 @@ NAMESPACE: Mapping[str, str] = {
 its arguments. NaN and infinity never get here: adapters refuse them before a kernel runs."""
 
 
+LINEAR_ALGEBRA: Mapping[str, str] = {
+    "matmul": "matmul(x, y): [..., n, k] times [..., k, m]; leading axes broadcast",
+    "transpose": "transpose(x): the last two axes change places",
+    "concat_last": "concat_last(arrays) along the last axis",
+    "eye": "eye(n, like): the identity, of the dtype and on the device of `like`",
+    "trace": "trace(x): of the last two axes, which stay with length 1",
+    "frobenius": "frobenius(x): the root of the sum of squares over the last two axes, which stay with length 1",
+    "sum_rows": "sum_rows(x): over the last axis but one, which stays with length 1",
+    "spd_inverse": "spd_inverse(x): symmetric inverse through Cholesky; not finite, or a RuntimeError, where x is not "
+    "positive definite",
+    "eigh": "eigh(x): ascending eigenvalues [..., d] and eigenvectors in columns [..., d, d] of a symmetric x",
+}
+"""Further names, which the Kronecker methods (core/kronecker) call. A backend has all of them or none: without them it
+has no K-FAC, SP-NGD and THOR, and everything else still runs."""
+
+
 @dataclass(frozen=True)
 class Route:
     """One way in which a backend executes a kernel: eagerly, traced, compiled.
@@ -121,6 +137,8 @@ def check_backend(backend: Any, name: str) -> Backend:
     missing = [attribute for attribute in (*attributes, *methods) if not hasattr(backend, attribute)]
     if hasattr(backend, "namespace"):
         missing += [f"namespace.{function}" for function in NAMESPACE if not hasattr(backend.namespace, function)]
+        if any(hasattr(backend.namespace, function) for function in LINEAR_ALGEBRA):
+            missing += [f"namespace.{name}" for name in LINEAR_ALGEBRA if not hasattr(backend.namespace, name)]
     if missing:
         raise InvalidArgument(
             f"backend {name!r}: missing {', '.join(missing)}; hessiod.backends.contract says what each must do"

@@ -1,10 +1,11 @@
-"""The array functions of :data:`hessiod.backends.contract.NAMESPACE` on MindSpore tensors.
+"""The array functions of :mod:`hessiod.backends.contract` on MindSpore tensors.
 
 Built on ``ops``: several ``mint`` functions have no CPU kernel. Every function can be traced by ``ms.jit``.
 """
 
 import mindspore as ms
 from mindspore import ops
+from mindspore.scipy.linalg import eigh as scipy_eigh
 
 int64 = ms.int64
 float32 = ms.float32
@@ -105,3 +106,44 @@ def shift_left(x, n):
 
 def shift_right(x, n):
     return ops.bitwise_right_shift(x, n)
+
+
+def matmul(x, y):
+    return ops.matmul(x, y)
+
+
+def transpose(x):
+    return ops.swapaxes(x, -1, -2)
+
+
+def concat_last(arrays):
+    return ops.concat(arrays, -1)
+
+
+def eye(n, like):
+    return ops.eye(n, n, like.dtype)
+
+
+def trace(x):
+    return ops.sum(x * eye(x.shape[-1], x), (-2, -1), True)
+
+
+def frobenius(x):
+    return ops.sqrt(ops.sum(x * x, (-2, -1), True))
+
+
+def sum_rows(x):
+    return ops.sum(x, -2, True)
+
+
+def spd_inverse(x):
+    if len(x.shape) == 2:
+        return ops.cholesky_inverse(ops.cholesky(x))
+    return ops.stack([spd_inverse(x[i]) for i in range(x.shape[0])])  # cholesky_inverse of a batch is NaN on CPU
+
+
+def eigh(x):  # eagerly only: there is no way to trace it
+    if len(x.shape) == 2:
+        return scipy_eigh(x)
+    pairs = [eigh(x[i]) for i in range(x.shape[0])]
+    return ops.stack([values for values, _ in pairs]), ops.stack([vectors for _, vectors in pairs])

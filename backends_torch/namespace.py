@@ -1,4 +1,4 @@
-"""The array functions of :data:`hessiod.backends.contract.NAMESPACE` on torch tensors."""
+"""The array functions of :mod:`hessiod.backends.contract` on torch tensors."""
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import (
     float64,
     int64,
     log,
+    matmul,
     mean,
     pow,
     reshape,
@@ -31,13 +32,18 @@ __all__ = [
     "bitwise_xor",
     "clip",
     "concat",
+    "concat_last",
     "cos",
     "cumsum",
+    "eigh",
     "exp",
+    "eye",
     "float32",
     "float64",
+    "frobenius",
     "int64",
     "log",
+    "matmul",
     "maximum",
     "mean",
     "minimum",
@@ -46,10 +52,14 @@ __all__ = [
     "shift_left",
     "shift_right",
     "sin",
+    "spd_inverse",
     "sqrt",
     "stack",
     "sum",
     "sum_last",
+    "sum_rows",
+    "trace",
+    "transpose",
 ]
 
 
@@ -93,3 +103,36 @@ def concat(arrays):
 
 def astype(x, dtype):
     return x.to(dtype)
+
+
+def transpose(x):
+    return x.mT
+
+
+def concat_last(arrays):
+    return torch.cat(tuple(arrays), dim=-1)
+
+
+def eye(n, like):
+    return torch.eye(n, dtype=like.dtype, device=like.device)
+
+
+def trace(x):
+    return torch.diagonal(x, dim1=-2, dim2=-1).sum(-1)[..., None, None]
+
+
+def frobenius(x):
+    return torch.linalg.matrix_norm(x, keepdim=True)
+
+
+def sum_rows(x):
+    return torch.sum(x, dim=-2, keepdim=True)
+
+
+def spd_inverse(x):
+    factor, failed = torch.linalg.cholesky_ex(x)
+    return torch.where(failed[..., None, None] == 0, torch.cholesky_inverse(factor), torch.nan)
+
+
+def eigh(x):
+    return tuple(torch.linalg.eigh(x))

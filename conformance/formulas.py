@@ -127,6 +127,12 @@ def nesterov(param, grad, momentum_buffer, *, lr, momentum, dampening, weight_de
     return param - lr * (g + momentum * b), b
 
 
+def heavy_ball(param, grad, momentum_buffer, *, lr, momentum, weight_decay) -> Arrays:
+    """Osawa et al., arXiv:2002.06015, section 5.2: the learning rate inside the velocity."""
+    v = momentum * momentum_buffer - lr * (grad + weight_decay * param)
+    return param + v, v
+
+
 def hutchinson(probe, product) -> Arrays:
     """arXiv:2305.14342, Algorithm 1."""
     return (probe * product,)
@@ -158,6 +164,7 @@ FORMULAS: dict[str, Callable[..., Arrays]] = {
     "sgd.step": sgd,
     "sgd-momentum.step": momentum,
     "sgd-nesterov.step": nesterov,
+    "heavy-ball.step": heavy_ball,
     "hutchinson.estimate": hutchinson,
     "gauss-newton-bartlett.estimate": gauss_newton_bartlett,
 }

@@ -6,6 +6,7 @@ through it and through operators, so the same source runs eagerly, traced and co
 ==================  =====================================================================
 ``rule``            the form of a rule: host scalars in doubles, pure kernels on arrays
 ``sophia``...       one optimizer a file, in the notation of its paper
+``kronecker``       the Kronecker preconditioner behind K-FAC, SP-NGD and THOR
 ``curvature``       estimators of the Hessian's diagonal
 ``likelihood``      targets sampled from the model's own prediction
 ``philox``          the counter-based generator behind probes, targets, weights, batches

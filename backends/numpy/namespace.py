@@ -1,4 +1,4 @@
-"""The array functions of :data:`hessiod.backends.contract.NAMESPACE` on numpy arrays."""
+"""The array functions of :mod:`hessiod.backends.contract` on numpy arrays."""
 
 import numpy as np
 from numpy import (
@@ -11,6 +11,7 @@ from numpy import (
     float64,
     int64,
     log,
+    matmul,
     maximum,
     minimum,
     reshape,
@@ -31,13 +32,18 @@ __all__ = [
     "bitwise_xor",
     "clip",
     "concat",
+    "concat_last",
     "cos",
     "cumsum",
+    "eigh",
     "exp",
+    "eye",
     "float32",
     "float64",
+    "frobenius",
     "int64",
     "log",
+    "matmul",
     "maximum",
     "mean",
     "minimum",
@@ -46,10 +52,14 @@ __all__ = [
     "shift_left",
     "shift_right",
     "sin",
+    "spd_inverse",
     "sqrt",
     "stack",
     "sum",
     "sum_last",
+    "sum_rows",
+    "trace",
+    "transpose",
 ]
 
 
@@ -87,3 +97,40 @@ def concat(arrays):
 
 def astype(x, dtype):
     return x.astype(dtype)
+
+
+def transpose(x):
+    return np.swapaxes(x, -1, -2)
+
+
+def concat_last(arrays):
+    return np.concatenate(arrays, axis=-1)
+
+
+def eye(n, like):
+    return np.eye(n, dtype=like.dtype)
+
+
+def trace(x):
+    return np.trace(x, axis1=-2, axis2=-1)[..., None, None]
+
+
+def frobenius(x):
+    return np.sqrt(np.sum(x * x, axis=(-2, -1), keepdims=True))
+
+
+def sum_rows(x):
+    return np.sum(x, axis=-2, keepdims=True)
+
+
+def spd_inverse(x):
+    try:
+        half = np.linalg.inv(np.linalg.cholesky(x))
+    except np.linalg.LinAlgError:
+        return np.full_like(x, np.nan)
+    return np.matmul(np.swapaxes(half, -1, -2), half)
+
+
+def eigh(x):
+    values, vectors = np.linalg.eigh(x)
+    return values, vectors

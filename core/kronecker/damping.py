@@ -23,22 +23,17 @@ RAISE, ATTEMPTS = 10.0, 12
 """What damping is multiplied by when a damped factor is not positive definite, and how often."""
 
 
-def mean_diagonal(xp, factor):
-    """``tr A / dim A`` as ``[..., 1, 1]``, of a matrix ``[..., d, d]``."""
-    return xp.trace(factor) * (1.0 / factor.shape[-1])
-
-
-def pi_kernel(xp, mean_a, mean_g):
-    """pi from the mean diagonals of A and G; 1 where one of them is not positive, as in a layer that is dead.
+def pi_kernel(xp, trace_a, trace_g, size_a, size_g):
+    """``pi`` from the factors' traces, ``[..., 1, 1]``, and sizes; 1 where a trace is 0, as in a dead layer.
 
     >>> from hessiod.backends.numpy import namespace as xp
     >>> import numpy as np
-    >>> pi_kernel(xp, np.array([4.0, 1.0]), np.array([1.0, 0.0]))
+    >>> pi_kernel(xp, np.array([8.0, 1.0]), np.array([3.0, 0.0]), 2, 3)
     array([2., 1.])
     """
-    alive = xp.astype(mean_a > 0.0, mean_a.dtype) * xp.astype(mean_g > 0.0, mean_a.dtype)
+    alive = xp.astype(trace_a > 0.0, trace_a.dtype) * xp.astype(trace_g > 0.0, trace_a.dtype)
     dead = 1.0 - alive
-    return xp.sqrt(mean_a * alive + dead) / xp.sqrt(mean_g * alive + dead)
+    return xp.sqrt(size_g * trace_a * alive + dead) / xp.sqrt(size_a * trace_g * alive + dead)
 
 
 def root_scalars(*, damping):
@@ -46,9 +41,9 @@ def root_scalars(*, damping):
     return {"root": damping**0.5}
 
 
-def factored(xp, mean_a, mean_g, *, root):
-    """The damping of A and that of G, each ``[..., 1, 1]``."""
-    pi = pi_kernel(xp, mean_a, mean_g)
+def factored(xp, trace_a, trace_g, size_a, size_g, *, root):
+    """The damping of A and that of G, each ``[..., 1, 1]``: ``pi sqrt(damping)`` and ``sqrt(damping) / pi``."""
+    pi = pi_kernel(xp, trace_a, trace_g, size_a, size_g)
     return root * pi, root / pi
 
 

@@ -1,4 +1,4 @@
-"""SP-NGD's step: momentum as a velocity, and weights that are scaled back (Osawa et al., arXiv:2002.06015, section 5.2).
+"""SP-NGD's step: momentum as a velocity, and weights that are scaled back (Osawa et al., arXiv:2002.06015, sec. 5.2).
 
     v_t     = momentum * v_{t-1} - lr * (V_t + weight_decay * theta_{t-1})
     theta_t = theta_{t-1} + v_t
@@ -34,9 +34,9 @@ def velocity_kernel(xp, theta, grad, v, *, lr, keep, decay):
 
 HEAVY_BALL = Rule(
     "heavy-ball",
-    ("velocity",),
+    ("momentum_buffer",),
     {"lr": LEARNING_RATE, "momentum": decay_rate(0.9), "weight_decay": WEIGHT_DECAY},
-    Kernel(velocity_kernel, velocity_scalars, ("param", "grad", "velocity"), ("param", "velocity")),
+    Kernel(velocity_kernel, velocity_scalars, ("param", "grad", "momentum_buffer"), ("param", "momentum_buffer")),
 )
 
 

@@ -5,8 +5,8 @@
 ``newton-schulz``   matrix products only: for devices that have no kernel for either
 
 Each is a function of a factor ``[..., d, d]`` and its damping ``[..., 1, 1]``. A damped factor that is not positive
-definite gives entries that are not finite, or a Newton-Schulz iteration that ends far from the inverse; see
-:func:`residual`. Factors are float32 or wider: a factor rounded to bfloat16 is not positive definite.
+definite gives entries that are not finite (or an error of the framework's, see the contract's ``spd_inverse``), except
+by eigenvalues. Factors are float32 or wider: a factor rounded to bfloat16 is not positive definite.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def eigen_inverse(xp, factor, damping):
 def newton_schulz_inverse(xp, factor, damping):
     """``X <- X (2 I - A X)`` from ``X = I / |A|_F``, with A damped (Schulz, 1933): matrix products only.
 
-    Every eigenvalue of ``I - A X`` starts in [0, 1) and is squared in each step. The result is symmetric, because each
-    step takes the mean of X and its transpose: rounding would otherwise grow.
+    Every eigenvalue of ``I - A X`` starts in [0, 1) and is squared in each step. Each step takes the mean of X and its
+    transpose, so that the result is symmetric and rounding does not grow.
     """
     eye = xp.eye(factor.shape[-1], factor)
     matrix = factor + damping * eye
@@ -46,13 +46,6 @@ def newton_schulz_inverse(xp, factor, damping):
 
 
 INVERSES = {"cholesky": cholesky_inverse, "eigen": eigen_inverse, "newton-schulz": newton_schulz_inverse}
-
-
-def residual(xp, factor, damping, inverse):
-    """``|I - (A + damping I) X|_F / sqrt(d)`` as ``[..., 1, 1]``: 1 and more for a matrix that is no inverse at all."""
-    size = factor.shape[-1]
-    eye = xp.eye(size, factor)
-    return size**-0.5 * xp.frobenius(eye - xp.matmul(factor + damping * eye, inverse))
 
 
 def block_bounds(size, block):

@@ -21,8 +21,8 @@ def polynomial_lr(epoch: float, *, lr: float, start: float, end: float, power: f
 def coupled_momentum(lr: float, *, first_lr: float, momentum: float) -> float:
     """SP-NGD's momentum, which falls with the learning rate: ``momentum * lr / first_lr``.
 
-    >>> coupled_momentum(0.01, first_lr=0.04, momentum=0.96)
-    0.24
+    >>> coupled_momentum(0.01, first_lr=0.04, momentum=0.8)
+    0.2
     """
     return momentum * lr / first_lr
 

@@ -24,7 +24,7 @@ def inner_product(xp, direction, grad):
 
 
 def kl_scale(xp, change, *, clip):
-    """nu from ``change = sum lr^2 <V, grad>``, a 0-d array, and ``clip``, the paper's kappa.
+    """Nu from ``change = sum lr^2 <V, grad>``, a 0-d array, and ``clip``, the paper's kappa.
 
     >>> from hessiod.backends.numpy import namespace as xp
     >>> import numpy as np

@@ -19,8 +19,8 @@ def unit_sums(xp, scale_rows, shift_rows):
 def precondition_unit(xp, scale_grad, shift_grad, gg, gb, bb, *, damping):
     """``(F_c + damping I)^-1 (d gamma_c, d beta_c)`` for every channel; all arrays of one shape.
 
-    ``gg * bb - gb^2`` is not negative for a mean of outer products; rounding below 0 is cut off, so that the determinant
-    is at least ``damping^2``.
+    ``gg * bb - gb^2`` is not negative for a mean of outer products; rounding below 0 is cut off, so that the
+    determinant is at least ``damping^2``.
 
     >>> from hessiod.backends.numpy import namespace as xp
     >>> import numpy as np

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from hessiod.backends import Backend, listings, load, names, registry
-from hessiod.backends.contract import NAMESPACE, check_backend
+from hessiod.backends.contract import LINEAR_ALGEBRA, NAMESPACE, check_backend
 from hessiod.backends.numpy import NumpyBackend
 from hessiod.core import BackendUnavailable, HessiodError, InvalidArgument
 
@@ -66,6 +66,18 @@ def test_a_backend_that_lacks_an_array_function_is_refused_by_its_name(name):
     with pytest.raises(InvalidArgument) as caught:
         check_backend(backend, "mine")
     assert one_line(caught).startswith(f"backend 'mine': missing namespace.{name}; hessiod.backends.contract says")
+
+
+def test_linear_algebra_is_whole_or_absent():
+    backend = complete()
+    for name in LINEAR_ALGEBRA:
+        delattr(backend.namespace, name)
+    assert check_backend(backend, "mine") is backend
+    backend.namespace.matmul = len
+    with pytest.raises(
+        InvalidArgument, match=r"missing namespace\.transpose, namespace\.concat_last, .*namespace\.eigh;"
+    ):
+        check_backend(backend, "mine")
 
 
 def test_everything_that_is_missing_is_named_at_once():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from hessiod.backends.contract import NAMESPACE
+from hessiod.backends.contract import LINEAR_ALGEBRA, NAMESPACE
 from hessiod.backends.numpy import namespace as numpy_xp
 from hessiod.backends_mindspore import namespace as xp
 from hessiod.core import philox
@@ -47,6 +47,21 @@ CALLS = {
     "shift_right": ((INTEGERS[..., None], np.arange(32)), 0),
 }
 
+SYMMETRIC = np.stack(
+    [POSITIVE @ POSITIVE.T + np.eye(3, dtype=np.float32), OTHER @ OTHER.T + np.eye(3, dtype=np.float32)]
+)
+MATRICES = {  # name: arguments; linear algebra is compared within 1e-6, one matrix and two
+    "matmul": (SYMMETRIC, REALS),
+    "transpose": (REALS,),
+    "concat_last": ([REALS, OTHER],),
+    "eye": (4, REALS),
+    "trace": (SYMMETRIC,),
+    "frobenius": (SYMMETRIC,),
+    "sum_rows": (SYMMETRIC,),
+    "spd_inverse": (SYMMETRIC,),
+    "eigh": (SYMMETRIC,),
+}
+
 
 def native(value):
     if isinstance(value, np.ndarray):
@@ -57,6 +72,33 @@ def native(value):
 def test_every_function_of_the_contract_is_tested():
     assert set(CALLS) | set(DTYPES) == set(NAMESPACE)
     assert [getattr(xp, name) for name in DTYPES] == [ms.int64, ms.float32, ms.float64]
+
+
+def test_every_function_of_linear_algebra_is_tested():
+    assert set(MATRICES) == set(LINEAR_ALGEBRA)
+
+
+# There is no eigh that can be traced: the only one with a CPU kernel is scipy.linalg's.
+ROUTES = [(name, route) for name in MATRICES for route in ("eager", "jit") if (name, route) != ("eigh", "jit")]
+
+
+@pytest.mark.parametrize(("name", "route"), ROUTES)
+def test_linear_algebra_against_numpy(name, route):
+    arguments, function = MATRICES[name], getattr(xp, name)
+    found = (ms.jit(function) if route == "jit" else function)(*[native(value) for value in arguments])
+    expected = getattr(numpy_xp, name)(*arguments)
+    if name == "eigh":  # eigenvectors up to their sign
+        found, expected = (np.abs(np.concatenate([v[:, None], w], 1)) for v, w in (map(np.asarray, found), expected))
+    found = found.asnumpy() if isinstance(found, Tensor) else found
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("route", ["eager", "jit"])
+def test_the_inverse_of_a_matrix_that_is_not_positive_definite_is_an_error(route):
+    function = ms.jit(xp.spd_inverse) if route == "jit" else xp.spd_inverse
+    with pytest.raises(RuntimeError, match="positive definite"):
+        function(Tensor(np.diag([1.0, -1.0]).astype(np.float32))).asnumpy()
 
 
 @pytest.mark.parametrize("route", ["eager", "jit"])
