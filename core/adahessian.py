@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hessiod.core.curvature import ema_scalars
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.philox import size_of
 from hessiod.core.rule import Hyperparameter, Kernel, Rule, decay_rate
@@ -71,13 +72,8 @@ def adahessian_power_kernel(xp, theta, grad, m, v, *, rate, keep, take, grow, po
     return theta, m
 
 
-def square_ema_scalars(*, beta2):
-    """The scalars of :func:`square_ema_kernel`."""
-    return {"keep": beta2, "take": 1.0 - beta2}
-
-
 def square_ema_kernel(xp, v, estimate, *, keep, take):
-    """``v = beta2 * v + (1 - beta2) * D^2``."""
+    """``v = beta2 * v + (1 - beta2) * D^2``; the scalars are :func:`~hessiod.core.curvature.ema_scalars`."""
     return (keep * v + take * (estimate * estimate),)
 
 
@@ -139,7 +135,7 @@ _HYPERPARAMETERS = {
 }
 _POWER = Hyperparameter(1.0, low=0.0, below=1.0 + 1e-9, way_out="1 is AdaHessian, 0 is momentum")
 _OPERANDS = (("param", "grad", "exp_avg", "exp_hessian_diag_sq"), ("param", "exp_avg"))
-_REFRESH = Kernel(square_ema_kernel, square_ema_scalars, ("exp_hessian_diag_sq", "estimate"), ("exp_hessian_diag_sq",))
+_REFRESH = Kernel(square_ema_kernel, ema_scalars, ("exp_hessian_diag_sq", "estimate"), ("exp_hessian_diag_sq",))
 
 ADAHESSIAN = Rule(
     "adahessian",
