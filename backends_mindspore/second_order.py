@@ -11,9 +11,8 @@ from mindspore import Tensor, nn, ops
 from hessiod.backends_mindspore.adapter import RuleOptimizer
 from hessiod.backends_mindspore.curvature import GaussNewtonBartlett, Hutchinson, Loss
 from hessiod.core.errors import InvalidArgument, InvalidState
-from hessiod.core.likelihood import RESIDUALS
-from hessiod.core.philox import PROBES
 from hessiod.core.rule import Rule
+from hessiod.core.settings import check_settings
 
 
 class CurvatureOptimizer(RuleOptimizer):
@@ -35,10 +34,7 @@ class CurvatureOptimizer(RuleOptimizer):
         first: int = 0,
         **settings: Any,
     ) -> None:
-        if not isinstance(every, int) or every < 1:
-            raise InvalidArgument(f"every: found {every!r}, expected a whole number of steps >= 1; 10 is Sophia's")
-        if not isinstance(seed, int) or not 0 <= seed < 2**64:
-            raise InvalidArgument(f"seed: found {seed!r}, expected an integer in [0, 2^64)")
+        check_settings({"every": every, "seed": seed})
         super().__init__(rule, params, learning_rate, hyperparameters, **settings)
         self.every, self.curvature_first = every, first
         self.seed = seed - 2**64 if seed >= 2**63 else seed  # a graph's integers are int64: the same bits
@@ -72,10 +68,7 @@ class HutchinsonOptimizer(CurvatureOptimizer):
         spatial_averaging: str | int = "none",
         **settings: Any,
     ) -> None:
-        if probe not in PROBES:
-            raise InvalidArgument(f"probe: found {probe!r}, expected one of {', '.join(PROBES)}")
-        if not isinstance(samples, int) or samples < 1:
-            raise InvalidArgument(f"samples: found {samples!r}, expected a whole number of probes >= 1")
+        check_settings({"probe": probe, "samples": samples})
         super().__init__(*arguments, **settings)
         self.probe, self.samples, self.spatial_averaging = probe, samples, spatial_averaging
 
@@ -91,10 +84,7 @@ class GaussNewtonOptimizer(CurvatureOptimizer):
     def __init__(
         self, *arguments: Any, likelihood: str = "categorical", fraction: float = 1.0, **settings: Any
     ) -> None:
-        if likelihood not in RESIDUALS:
-            raise InvalidArgument(f"likelihood: found {likelihood!r}, expected one of {', '.join(RESIDUALS)}")
-        if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-            raise InvalidArgument(f"fraction: found {fraction!r}, expected a number in (0, 1]; 0.5 is the paper's")
+        check_settings({"likelihood": likelihood, "fraction": fraction})
         super().__init__(*arguments, **settings)
         self.likelihood, self.fraction = likelihood, float(fraction)
 

@@ -12,34 +12,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessiod.backends_torch.adapter import Estimates, RuleOptimizer
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, Hutchinson
-from hessiod.core import philox
 from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.rule import Hyperparameter
+from hessiod.core.settings import check_settings
 
-SHARED = ("every", "seed", "estimator", "likelihood", "fraction", "samples", "probe", "timing", "warm_start")
+DRAWS = ("likelihood", "fraction", "samples", "probe")
+"""Settings that not every estimator has; None where it has not."""
+
+SHARED = ("every", "seed", "estimator", "timing", "warm_start", *DRAWS)
 """Settings of the whole optimizer. They are kept in the groups so that ``state_dict`` holds them."""
 
-CHOICES = {"probe": tuple(philox.PROBES), "timing": ("paper", "official")}
-NUMBERS = {
-    "fraction": Hyperparameter(1.0, low=0.0, below=1.0 + 1e-9, open_low=True, way_out="0.5 is the paper's, 1 is all"),
-    "scale": Hyperparameter(1.0, low=0.0, open_low=True, way_out="give what the loss was multiplied by"),
-}
-
-
-def check_shared(settings: Mapping[str, Any]) -> None:
-    """Raise :class:`InvalidArgument` for the first setting of the whole optimizer that is not what it may be."""
-    settings = {name: value for name, value in settings.items() if value is not None}
-    every, seed, samples = (settings.get(name) for name in ("every", "seed", "samples"))
-    if not isinstance(every, int) or every < 1:
-        raise InvalidArgument(f"every: found {every!r}, expected a whole number of steps >= 1; 10 is the paper's")
-    if not isinstance(seed, int) or not 0 <= seed < 2**64:
-        raise InvalidArgument(f"seed: found {seed!r}, expected an integer in [0, 2^64)")
-    if samples is not None and (not isinstance(samples, int) or samples < 1):
-        raise InvalidArgument(f"samples: found {samples!r}, expected a whole number of probes >= 1; 1 is usual")
-    for name, choices in CHOICES.items():
-        if settings.get(name, choices[0]) not in choices:
-            raise InvalidArgument(f"{name}: found {settings[name]!r}, expected one of {', '.join(choices)}")
-    NUMBERS["fraction"].check("fraction", settings.get("fraction", 1.0))
+SCALE = Hyperparameter(1.0, low=0.0, open_low=True, way_out="give what the loss was multiplied by")
 
 
 @contextmanager
@@ -69,7 +52,7 @@ class CurvatureOptimizer(RuleOptimizer):
     _pending: GaussNewtonBartlett | Hutchinson | None = None
 
     def __init__(self, params: Any, hyperparameters: Mapping[str, Any], **settings: Any) -> None:
-        check_shared(hyperparameters)
+        check_settings({k: value for k, value in hyperparameters.items() if value is not None or k not in DRAWS})
         super().__init__(params, hyperparameters, **settings)
 
     def _check_group(self, group: Mapping[str, Any]) -> None:
@@ -122,7 +105,7 @@ class CurvatureOptimizer(RuleOptimizer):
             scale: what the loss given here was multiplied by: ``scaler.get_scale()`` for ``scaler.scale(loss)``, 1 / 4
                 for a loss divided by four micro-batches. The estimate is that of the loss itself.
         """
-        NUMBERS["scale"].check("scale", scale)
+        SCALE.check("scale", scale)
         if (closure is None) == (loss is None and logits is None):
             raise InvalidArgument("update_curvature: expected either loss= (and logits=) or closure=, not both or none")
         if self._pending is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from hessiod.backends_mindspore.second_order import HutchinsonOptimizer
 from hessiod.core.diagonal_newton import diagonal_newton_rule
+from hessiod.core.settings import check_settings
 
 
 class DiagonalNewton(HutchinsonOptimizer):
@@ -44,6 +45,7 @@ class DiagonalNewton(HutchinsonOptimizer):
         loss_scale: float = 1.0,
         nonfinite: str = "raise",
     ) -> None:
+        check_settings({"num_vectors": num_vectors})
         rule = diagonal_newton_rule({"power": power})
         estimate: dict[str, Any] = dict(every=every, samples=num_vectors, probe=probe, seed=seed)
         settings: dict[str, Any] = dict(weight_decay=weight_decay, loss_scale=loss_scale, nonfinite=nonfinite)

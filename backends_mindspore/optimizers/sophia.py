@@ -9,8 +9,8 @@ from mindspore import ops
 
 from hessiod.backends_mindspore import namespace as xp
 from hessiod.backends_mindspore.second_order import CurvatureOptimizer, GaussNewtonOptimizer, HutchinsonOptimizer
-from hessiod.core.errors import InvalidArgument
 from hessiod.core.rules import RULES
+from hessiod.core.settings import check_settings
 
 
 class ClipFraction(CurvatureOptimizer):
@@ -27,8 +27,7 @@ class ClipFraction(CurvatureOptimizer):
         timing: str,
         **settings: Any,
     ) -> None:
-        if timing not in ("paper", "official"):
-            raise InvalidArgument(f"timing: found {timing!r}, expected 'paper' or 'official'")
+        check_settings({"timing": timing, "warm_start": warm_start})
         rule = RULES["sophia-warm" if warm_start else "sophia"]
         first = every if timing == "official" else 0
         super().__init__(rule, params, learning_rate, hyperparameters, every=every, first=first, **settings)
@@ -152,7 +151,6 @@ class SophiaH(ClipFraction, HutchinsonOptimizer):
 
 def Sophia(params: Any, *arguments: Any, estimator: str = "gauss-newton-bartlett", **options: Any) -> ClipFraction:
     """:class:`SophiaG` or :class:`SophiaH`, by the name of the estimator: "gauss-newton-bartlett" or "hutchinson"."""
-    classes = {"gauss-newton-bartlett": SophiaG, "hutchinson": SophiaH}
-    if estimator not in classes:
-        raise InvalidArgument(f"estimator: found {estimator!r}, expected one of {', '.join(classes)}")
-    return classes[estimator](params, *arguments, **options)
+    check_settings({"estimator": estimator})
+    chosen = SophiaG if estimator == "gauss-newton-bartlett" else SophiaH
+    return chosen(params, *arguments, **options)

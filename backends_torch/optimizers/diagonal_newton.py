@@ -7,8 +7,8 @@ from typing import Any
 
 from hessiod.backends_torch.second_order import CurvatureOptimizer
 from hessiod.core.diagonal_newton import diagonal_newton_rule
-from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Rule
+from hessiod.core.settings import check_settings
 
 
 class DiagonalNewton(CurvatureOptimizer):
@@ -66,8 +66,7 @@ class DiagonalNewton(CurvatureOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
     ) -> None:
-        if not isinstance(num_vectors, int) or num_vectors < 1:
-            raise InvalidArgument(f"num_vectors: found {num_vectors!r}, expected a whole number of probes >= 1")
+        check_settings({"num_vectors": num_vectors})
         numbers = dict(lr=lr, beta=beta, damping=damping, weight_decay=weight_decay, power=power)
         shared = dict(every=every, samples=num_vectors, probe=probe, seed=seed, estimator="hutchinson")
         super().__init__(params, {**numbers, **shared}, maximize=maximize, nonfinite=nonfinite, missing=missing)

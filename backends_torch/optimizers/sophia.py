@@ -10,9 +10,9 @@ import torch
 from hessiod.backends_torch import diagnostics
 from hessiod.backends_torch.second_order import CurvatureOptimizer
 from hessiod.core.errors import InvalidArgument
-from hessiod.core.likelihood import RESIDUALS
 from hessiod.core.rule import Rule
 from hessiod.core.rules import RULES
+from hessiod.core.settings import check_settings
 
 RHO = {"gauss-newton-bartlett": 0.05, "hutchinson": 0.01}
 """The paper's gamma for each estimator."""
@@ -89,13 +89,8 @@ class Sophia(CurvatureOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
     ) -> None:
-        if estimator not in RHO:
-            raise InvalidArgument(f"estimator: found {estimator!r}, expected one of {', '.join(RHO)}")
-        if likelihood not in RESIDUALS:
-            raise InvalidArgument(f"likelihood: found {likelihood!r}, expected one of {', '.join(RESIDUALS)}")
-        if not isinstance(warm_start, bool):
-            raise InvalidArgument(f"warm_start: found {warm_start!r}, expected True or False")
         draws: dict[str, Any] = dict(likelihood=likelihood, fraction=fraction, samples=samples, probe=probe)
+        check_settings({"estimator": estimator, **draws})
         for name, default in NOT_OF[estimator].items():
             if draws[name] != default:
                 raise InvalidArgument(f"{name}: the estimator {estimator!r} has no such setting; leave it out")
