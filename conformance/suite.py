@@ -11,6 +11,7 @@ from hessiod.backends.contract import Backend
 from hessiod.backends.registry import Listing, listings, load
 from hessiod.conformance.case import Case
 from hessiod.conformance.check import Check, Outcome, perform
+from hessiod.conformance.functions import function_checks
 from hessiod.conformance.kernels import kernel_checks
 from hessiod.conformance.result import Report, case_set
 from hessiod.conformance.selection import EVERYTHING, NONE_KNOWN, KnownFailures, Selection
@@ -29,6 +30,7 @@ def plan(chosen: Sequence[Listing]) -> list[Check]:
     backends = [listing.backend for listing in chosen if listing.backend is not None]
     return [
         *(absent(listing) for listing in chosen if listing.backend is None),
+        *(check for backend in backends for check in function_checks(backend)),
         *(check for backend in backends for check in kernel_checks(backend)),
         *trajectory_checks(backends),
     ]

@@ -1,0 +1,58 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hessiod.backends import load
+from hessiod.backends.numpy import NumpyBackend, namespace
+from hessiod.conformance import functions, suite
+from hessiod.conformance.case import FAIL, PASS
+from hessiod.conformance.selection import NONE_KNOWN
+
+
+def failures(backend):
+    rows = suite.run_checks(list(functions.function_checks(backend)), NONE_KNOWN)
+    return {row.rule for row in rows if row.verdict == FAIL}
+
+
+def test_every_function_of_the_contract_is_called():
+    assert functions.untested() == set()
+
+
+def test_numpy_and_torch_have_every_function_right():
+    for name in ("numpy", "torch"):
+        rows = list(suite.run_checks(list(functions.function_checks(load(name))), NONE_KNOWN))
+        assert {row.verdict for row in rows} == {PASS}
+        assert len(rows) == 2 * len(functions.FLOATS) - 3 + len(functions.INTEGERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("abs", lambda x: np.where(x == 0, -x, np.abs(x))),
+        ("sqrt", lambda x: np.sqrt(x) * np.asarray(1 + np.finfo(x.dtype).eps, x.dtype)),
+        ("exp", lambda x: np.exp(x) * x.dtype.type(1 + 2.0**-11)),
+        ("clip", lambda x, low, high: np.minimum(x, x.dtype.type(high))),
+        ("sum", lambda x: np.sum(x.ravel()[1:])),
+        ("sum_last", lambda x: np.sum(x, axis=-1)),
+        ("mean", lambda x: np.sum(x) / x.dtype.type(x.size - 1)),
+        ("cumsum", lambda x: np.cumsum(x, axis=0)),
+        ("arange", lambda n, like: np.arange(n, dtype=np.int32)),
+        ("stack", lambda arrays: np.stack(arrays)),
+        ("astype", lambda x, dtype: x),
+        ("shift_left", lambda x, n: (x << n).astype(np.int32).astype(np.int64)),
+        ("bitwise_xor", np.bitwise_or),
+    ],
+)
+def test_a_broken_function_is_caught_by_its_own_row(name, broken):
+    backend = NumpyBackend()
+    backend.namespace = SimpleNamespace(**{entry: getattr(namespace, entry) for entry in namespace.__all__})
+    setattr(backend.namespace, name, broken)
+    assert failures(backend) == {name}
+
+
+def test_ids_of_checks_and_rows_are_unique():
+    checks = suite.plan(suite.choose(["numpy", "torch"]))
+    rows = [identity for check in checks for identity in check.case_ids]
+    assert len({check.id for check in checks}) == len(checks)
+    assert len(set(rows)) == len(rows)
