@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hessiod.backends.contract import NAMESPACE, Backend
+from hessiod.backends.contract import LINEAR_ALGEBRA, NAMESPACE, Backend
 from hessiod.backends.numpy import namespace as numpy_xp
 from hessiod.conformance.check import Check, Finding, identified
 from hessiod.conformance.inputs import hard_array
@@ -32,8 +32,8 @@ Arguments = Callable[[np.dtype], Sequence[Any]]
 class Call:
     """Arguments for a function in a dtype, and the ULP that its results may be off.
 
-    ``terms`` says how many numbers a result adds up, ``dtypes`` in which dtypes core/ calls it; empty for every dtype of
-    the backend. An argument that is a string names an entry of the namespace.
+    ``terms`` says how many numbers a result adds up, ``dtypes`` in which dtypes core/ calls it (empty: in all that the
+    backend has). An argument that is a string names an entry of the namespace.
     """
 
     arguments: Arguments
@@ -72,6 +72,11 @@ def within(bound: float, dtype: np.dtype) -> np.ndarray:
     return np.random.default_rng(305).uniform(-bound, bound, SHAPE).astype(dtype)
 
 
+def matrices(dtype: np.dtype) -> np.ndarray:
+    """Eight matrices of 8 by 8."""
+    return within(1.0, dtype).reshape(8, 8, 8)
+
+
 FLOATS: dict[str, Call] = {
     "abs": Call(lambda dtype: (normal(dtype),)),
     "sqrt": Call(lambda dtype: (np.abs(normal(dtype)),)),
@@ -94,6 +99,16 @@ FLOATS: dict[str, Call] = {
     "reshape": Call(lambda dtype: (normal(dtype), (8, 64))),
     "astype": Call(lambda dtype: (normal(dtype) > 0, dtype.name)),
 }
+MATRICES: dict[str, Call] = {
+    "matmul": Call(lambda dtype: (matrices(dtype), matrices(dtype)[:, ::-1].copy()), terms=8),
+    "transpose": Call(lambda dtype: (normal(dtype),)),
+    "concat_last": Call(lambda dtype: ([normal(dtype), normal(dtype, 1)],)),
+    "eye": Call(lambda dtype: (5, normal(dtype))),
+    "trace": Call(lambda dtype: (matrices(dtype),), terms=8),
+    "frobenius": Call(lambda dtype: (matrices(dtype),), terms=64),
+    "sum_rows": Call(lambda dtype: (within(1.0, dtype),), terms=64),
+}
+"""``spd_inverse`` and ``eigh`` have no budget of this form; the Kronecker checks of level 3 call them."""
 INTEGERS: dict[str, Call] = {
     "bitwise_and": Call(lambda dtype: (words(), 0xFFFF0F0F)),
     "bitwise_xor": Call(lambda dtype: (words(), words(1))),
@@ -105,12 +120,14 @@ DTYPES = ("int64", "float32", "float64")
 
 def untested() -> set[str]:
     """Names of the contract that this level does not call."""
-    return set(NAMESPACE) - set(FLOATS) - set(INTEGERS) - set(DTYPES)
+    called = {*FLOATS, *INTEGERS, *MATRICES, *DTYPES, "spd_inverse", "eigh"}
+    return {*NAMESPACE, *LINEAR_ALGEBRA} - called
 
 
 def function_checks(backend: Backend) -> Iterator[Check]:
     """Level 0 of a backend."""
     calls = [(name, call, np.dtype(dtype)) for name, call in FLOATS.items() for dtype in call.dtypes or backend.dtypes]
+    calls += [(name, call, np.dtype(dtype)) for name, call in MATRICES.items() for dtype in backend.dtypes]
     calls += [(name, call, INTEGER) for name, call in INTEGERS.items()]
     for name, call, dtype in calls:
         yield Check(
@@ -118,6 +135,7 @@ def function_checks(backend: Backend) -> Iterator[Check]:
             **identified(backend, level="L0", rule=name, dtype=dtype.name),
             kinds=("value",),
             run=partial(measure, name, call, backend, dtype),
+            unsupported="" if hasattr(backend.namespace, name) else "the backend has no linear algebra",
         )
 
 
@@ -145,7 +163,7 @@ def within_budget(name: str, call: Call, got: np.ndarray, arguments: Sequence[An
     exact = getattr(numpy_xp, name)(*wide)
     size = np.abs(exact)
     if call.terms:
-        size = np.abs(getattr(numpy_xp, name)(np.abs(wide[0]), *wide[1:]))
+        size = np.abs(getattr(numpy_xp, name)(*map(np.abs, wide)))
     budget = call.budget or call.terms / 2 + 1
     ulp = np.spacing(np.maximum(size, np.finfo(dtype).smallest_normal).astype(dtype)).astype(np.longdouble)
     error = np.abs(got.astype(np.longdouble) - exact) / ulp

@@ -23,7 +23,7 @@ def test_numpy_and_torch_have_every_function_right():
     for name in ("numpy", "torch"):
         rows = list(suite.run_checks(list(functions.function_checks(load(name))), NONE_KNOWN))
         assert {row.verdict for row in rows} == {PASS}
-        assert len(rows) == 2 * len(functions.FLOATS) - 3 + len(functions.INTEGERS)
+        assert len(rows) == 2 * (len(functions.FLOATS) + len(functions.MATRICES)) - 3 + len(functions.INTEGERS)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,11 @@ def test_numpy_and_torch_have_every_function_right():
         ("astype", lambda x, dtype: x),
         ("shift_left", lambda x, n: (x << n).astype(np.int32).astype(np.int64)),
         ("bitwise_xor", np.bitwise_or),
+        ("matmul", lambda x, y: np.matmul(y, x)),
+        ("transpose", lambda x: x),
+        ("trace", lambda x: np.trace(x, axis1=-2, axis2=-1)),
+        ("frobenius", lambda x: np.sqrt(np.sum(np.abs(x), axis=(-2, -1), keepdims=True))),
+        ("sum_rows", lambda x: np.sum(x, axis=-1, keepdims=True)),
     ],
 )
 def test_a_broken_function_is_caught_by_its_own_row(name, broken):
