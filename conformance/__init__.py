@@ -5,6 +5,8 @@
 ``check``         what can be run on a backend: a check, its findings, its rows
 ``selection``     checks by level and pattern; rows that are known to fail
 ``isolation``     runs checks in a ``worker`` process, which may hang or crash
+``backend_suite`` the suite as a pytest class, for the tests of a backend
+``functions``     level 0: the namespace's functions against numpy
 ``kernels``       level 1: kernels against published formulas and each other
 ``trajectories``  level 4: training runs against golden losses and each other
 ``enclosure``     which results a faithful evaluation may have
@@ -16,3 +18,16 @@
 ``compare``       what changed between two reports
 ================  ================================================================
 """
+
+from typing import Any
+
+__all__ = ["BackendSuite"]
+
+
+def __getattr__(name: str) -> Any:
+    """``BackendSuite`` on demand: it needs pytest, which a run of the suite does not."""
+    if name == "BackendSuite":
+        from hessiod.conformance.backend_suite import BackendSuite
+
+        return BackendSuite
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
