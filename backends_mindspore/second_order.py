@@ -42,7 +42,14 @@ class CurvatureOptimizer(RuleOptimizer):
     @property
     def curvature_due(self) -> bool:
         """Whether the coming step wants a curvature estimate: at steps 1, 1 + every, 1 + 2 * every, ..."""
-        return self.steps >= self.curvature_first and self.steps % self.every == 0
+        return self._due_after(self.steps)
+
+    def _due_after(self, steps: int) -> bool:
+        return steps >= self.curvature_first and steps % self.every == 0
+
+    def refreshes_by(self, step: int) -> int:
+        """How many estimates the first ``step`` steps fold in."""
+        return sum(self._due_after(steps) for steps in range(step))
 
     def estimate_with(self, net: nn.Cell, loss_fn: Any) -> nn.Cell:
         """The estimator as a Cell of (step, inputs) that returns loss, gradients and estimates."""

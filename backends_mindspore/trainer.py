@@ -10,10 +10,10 @@ from mindspore import Tensor, ops
 from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 
 from hessiod.backends.gpt.config import RunConfig
-from hessiod.backends.gpt.trainer import StepMetrics
+from hessiod.backends.gpt.trainer import StepMetrics, check_arrays
 from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
 from hessiod.backends_mindspore.optimizers import OPTIMIZERS
-from hessiod.backends_mindspore.second_order import TrainStep
+from hessiod.backends_mindspore.second_order import CurvatureOptimizer, TrainStep
 
 
 class WarmUp(LearningRateSchedule):
@@ -71,5 +71,9 @@ class MindSporeTrainer:
 
     def load(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
         """Take up where :meth:`state` was called after ``step`` steps."""
-        self._write(arrays)
+        check_arrays(arrays, self.config.model.shapes, self.slots, step)
+        zeros = {name: np.zeros(array.shape) for name, array in self._arrays().items()}
+        self._write(zeros | dict(arrays))
         self.optimizer.global_step.asnumpy()[...] = step
+        if isinstance(self.optimizer, CurvatureOptimizer):
+            self.optimizer.refreshes.asnumpy()[...] = self.optimizer.refreshes_by(step)

@@ -48,13 +48,16 @@ class RuleOptimizer(torch.optim.Optimizer):
     """A rule with torch's conventions: param groups, schedulers, ``state_dict``, ``maximize``, closures.
 
     Args:
-        params: parameters, named parameters, or groups of either, as for every torch optimizer.
+        params: parameters, named parameters, or groups of either, as for every torch optimizer. A group may be empty,
+            as there; an optimizer without any parameter is refused.
         hyperparameters: the rule's, under torch's names (``betas`` for beta1 and beta2). They are each group's own.
         maximize: climb instead of descend.
         nonfinite: what a step does when a gradient or a curvature estimate holds NaN or infinity: "raise"
             (:class:`~hessiod.core.errors.NonFinite`) or "skip". Parameters and state stay as they were either way.
         missing: what a step does with a parameter that requires a gradient and has none: "raise" or "skip".
             Parameters frozen by ``requires_grad_(False)`` are always passed over.
+
+    ``maximize`` and ``missing`` may differ between groups; ``nonfinite`` may not, because a step is taken whole or not.
 
     float16 and bfloat16 parameters have their state in float32; the rule runs in float32 and its result is rounded
     once, into the parameter. A step smaller than half of a parameter's last digit is lost there: for long runs keep
@@ -66,6 +69,9 @@ class RuleOptimizer(torch.optim.Optimizer):
     signed_curvature = True
     """Whether the curvature slot keeps the estimates' sign."""
 
+    shared: tuple[str, ...] = ("nonfinite",)
+    """Settings of the whole optimizer. They are kept in the groups so that ``state_dict`` holds them."""
+
     def __init__(
         self,
         params: Any,
@@ -75,15 +81,14 @@ class RuleOptimizer(torch.optim.Optimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
     ) -> None:
-        for name, choice in (("nonfinite", nonfinite), ("missing", missing)):
-            if choice not in ("raise", "skip"):
-                raise InvalidArgument(f"{name}: found {choice!r}, expected 'raise' or 'skip'")
         if not isinstance(params, Tensor | Mapping):
             params = list(params)
             if not params:
                 raise InvalidArgument("params: found an empty list, expected parameters; pass model.parameters()")
         settings = {"maximize": maximize, "nonfinite": nonfinite, "missing": missing, "step": 0}
         super().__init__(params, {**hyperparameters, **settings})
+        if not any(group["params"] for group in self.param_groups):
+            raise InvalidArgument("params: found groups without a parameter, expected one at least")
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
         """The rule that a group follows."""
@@ -113,6 +118,15 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _check_group(self, group: Mapping[str, Any]) -> None:
         self.checked_values(group)
+        for name in ("nonfinite", "missing"):
+            if group[name] not in ("raise", "skip"):
+                raise InvalidArgument(f"{name}: found {group[name]!r}, expected 'raise' or 'skip'")
+        for name in (name for name in self.shared if name in self.defaults):
+            if group[name] != self.defaults[name]:
+                raise InvalidArgument(
+                    f"{name}: found {group[name]!r} in a group, expected the optimizer's {self.defaults[name]!r}; "
+                    f"{name} is shared by all groups, so leave it out"
+                )
         for position, param in enumerate(group["params"]):
             if param.is_complex() or not param.is_floating_point() or param.layout != torch.strided:
                 raise InvalidArgument(
@@ -303,6 +317,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
         saved = {param: state_dict["state"].get(number) or {} for param, number in zip(ours, numbers, strict=True)}
         restore_wide_slots(self.state, saved)
+        for name in self.defaults.keys() & set(self.shared):
+            self.defaults[name] = self.param_groups[0][name]  # what a group that is added later has to have
         self._settled()
 
     def _check_state(self, state_dict: Mapping[str, Any]) -> None:

@@ -19,9 +19,6 @@ from hessiod.core.settings import check_settings
 DRAWS = ("likelihood", "fraction", "samples", "probe")
 """Settings that not every estimator has; None where it has not."""
 
-SHARED = ("every", "seed", "estimator", "timing", "warm_start", *DRAWS)
-"""Settings of the whole optimizer. They are kept in the groups so that ``state_dict`` holds them."""
-
 SCALE = Hyperparameter(1.0, low=0.0, open_low=True, way_out="give what the loss was multiplied by")
 
 
@@ -48,21 +45,14 @@ class CurvatureOptimizer(RuleOptimizer):
     _step_supports_amp_scaling = True
     """A GradScaler then calls ``step`` also when it found infinity, with ``grad_scale`` and ``found_inf`` set."""
 
+    shared = ("nonfinite", "every", "seed", "estimator", "timing", "warm_start", *DRAWS)
+
     _inverse_scale = 1.0
     _pending: GaussNewtonBartlett | Hutchinson | None = None
 
     def __init__(self, params: Any, hyperparameters: Mapping[str, Any], **settings: Any) -> None:
         check_settings({k: value for k, value in hyperparameters.items() if value is not None or k not in DRAWS})
         super().__init__(params, hyperparameters, **settings)
-
-    def _check_group(self, group: Mapping[str, Any]) -> None:
-        super()._check_group(group)
-        for name in (name for name in SHARED if name in self.defaults):
-            if group[name] != self.defaults[name]:
-                raise InvalidArgument(
-                    f"{name}: found {group[name]!r} in a group, expected the optimizer's {self.defaults[name]!r}; "
-                    f"{name} is shared by all groups, so leave it out"
-                )
 
     @property
     def curvature_due(self) -> bool:

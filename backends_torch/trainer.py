@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from hessiod.backends.gpt.config import RunConfig
-from hessiod.backends.gpt.trainer import StepMetrics
+from hessiod.backends.gpt.trainer import StepMetrics, check_arrays
 from hessiod.backends_torch.gpt import GPT
 from hessiod.backends_torch.optimizers import OPTIMIZERS
 from hessiod.backends_torch.second_order import CurvatureOptimizer
@@ -59,6 +59,7 @@ class TorchTrainer:
 
     def load(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
         """Take up where :meth:`state` was called after ``step`` steps."""
+        check_arrays(arrays, self.config.model.shapes, self.slots, step)
         document = self.optimizer.state_dict()
         document["param_groups"][0]["step"] = step
         counts = {"step": step}

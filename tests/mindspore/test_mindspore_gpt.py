@@ -17,7 +17,7 @@ from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
 from hessiod.backends_mindspore.trainer import MindSporeTrainer
 from hessiod.backends_torch.gpt import GPT as TorchGPT
 from hessiod.backends_torch.trainer import TorchTrainer
-from hessiod.core import philox
+from hessiod.core import InvalidArgument, philox
 from hessiod.mindspore import SophiaH
 
 MODEL = GPTConfig(context=16, width=32, heads=2, layers=1)
@@ -121,5 +121,16 @@ def test_cut_and_resumed_run_is_the_same_bit_for_bit():
     for name, array in fresh.state().items():
         assert array.tobytes() == expected[name].tobytes(), name
     assert fresh.optimizer.steps == whole.optimizer.steps == 40
+    assert int(fresh.optimizer.refreshes.asnumpy()) == int(whole.optimizer.refreshes.asnumpy()) == 6
     slots = {name.rsplit("/", 1)[-1] for name in expected if name.startswith("optimizer/")}
     assert slots == {"exp_avg", "hessian"}
+
+
+def test_arrays_of_another_model_are_refused_and_nothing_changes():
+    """Written through views, a single number would be broadcast over the whole array."""
+    run = trainer("sophia-g", every=7)
+    kept = run.state()
+    with pytest.raises(InvalidArgument, match=r"model/norm.bias of shape \(1,\), expected \(32,\)"):
+        run.load(kept | {"model/norm.bias": np.zeros(1, np.float32)}, 3)
+    assert all(array.tobytes() == kept[name].tobytes() for name, array in run.state().items())
+    assert run.optimizer.steps == 0

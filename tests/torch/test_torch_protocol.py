@@ -474,3 +474,13 @@ def test_clip_fraction_is_nan_before_the_first_step_and_counts_by_hand_after_it(
     loss.backward()
     opt.step()  # |m| >= 0.5 h: no, yes, no, yes
     assert opt.clip_fraction() == 0.5
+
+
+def test_a_group_added_after_loading_has_what_was_loaded():
+    """Settings of the whole optimizer come from the checkpoint then, not from the constructor."""
+    theta, late = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    saved = SophiaG([theta], every=3, nonfinite="skip").state_dict()
+    opt = SophiaG([theta], every=7)
+    opt.load_state_dict(saved)
+    opt.add_param_group({"params": [late]})
+    assert [(group["every"], group["nonfinite"]) for group in opt.param_groups] == [(3, "skip"), (3, "skip")]

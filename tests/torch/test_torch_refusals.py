@@ -11,7 +11,7 @@ SOPHIAS = [Sophia, SophiaG, SophiaH]
 PROBING = [SophiaH, AdaHessian, DiagonalNewton]
 SECOND_ORDER = [*SOPHIAS, AdaHessian, DiagonalNewton]
 EVERY_KIND = [*SECOND_ORDER, Apollo, ApolloW, AdamW, SGD]
-OF_THE_WHOLE = ("every", "seed", "likelihood", "nonfinite", "missing", "samples", "num_vectors", "probe", "fraction")
+OF_THE_WHOLE = ("every", "seed", "likelihood", "samples", "num_vectors", "probe", "fraction")
 OF_THE_WHOLE += ("timing", "warm_start", "estimator")
 
 
@@ -37,6 +37,22 @@ def parameter(*values):
 def test_an_empty_parameter_list(kind, params):
     message = refusal(InvalidArgument, kind, params())
     assert message == "params: found an empty list, expected parameters; pass model.parameters()"
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_groups_without_any_parameter(kind):
+    """One may be empty, as in torch, but not all of them."""
+    message = refusal(InvalidArgument, kind, [{"params": []}])
+    assert message == "params: found groups without a parameter, expected one at least"
+    assert len(kind([{"params": []}, {"params": [parameter()]}]).param_groups) == 2
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_what_to_do_with_nonfinite_numbers_is_one_for_all_groups(kind):
+    """It used to be read from the first group alone."""
+    groups = [{"params": [parameter()]}, {"params": [parameter()], "nonfinite": "skip"}]
+    message = refusal(InvalidArgument, kind, groups)
+    assert message.startswith("nonfinite: found 'skip' in a group, expected the optimizer's 'raise'; ")
 
 
 @pytest.mark.parametrize(

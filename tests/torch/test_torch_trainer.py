@@ -10,6 +10,7 @@ from hessiod.backends.gpt.config import SETTINGS, GPTConfig, RunConfig
 from hessiod.backends.gpt.corpus import python_documentation
 from hessiod.backends.gpt.weights import initial_weights
 from hessiod.backends_torch.gpt import GPT
+from hessiod.core import InvalidArgument
 
 SMALL = GPTConfig(context=16, width=24, heads=2, layers=2)
 
@@ -100,3 +101,16 @@ def test_the_seed_reaches_the_sampled_targets():
     name = "optimizer/head.weight/"
     assert (first.state()[name + "exp_avg"] == other.state()[name + "exp_avg"]).all()
     assert (first.state()[name + "hessian"] != other.state()[name + "hessian"]).any()
+
+
+def test_arrays_of_another_model_are_refused_and_nothing_changes():
+    run = trainer("sophia-g")
+    go(run, 0, 1)
+    state = run.state()
+    name = "model/norm.bias"
+    for arrays in (state | {name: np.zeros(1, np.float32)}, {k: v for k, v in state.items() if k != name}):
+        with pytest.raises(InvalidArgument, match=r"norm.bias of shape .*, expected \(24,\)"):
+            run.load(arrays, step=1)
+    with pytest.raises(InvalidArgument, match="exp_avg_sq of shape"):
+        run.load(state | {"optimizer/norm.bias/exp_avg_sq": np.zeros(24, np.float32)}, step=1)
+    assert all((array == state[name]).all() for name, array in run.state().items())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,7 +19,7 @@ from hessiod.backends import load
 from hessiod.backends.checkpoint import load_arrays, save_arrays, write_atomically
 from hessiod.backends.gpt.config import SETTINGS, RunConfig
 from hessiod.backends.gpt.corpus import Corpus, from_file, python_documentation
-from hessiod.backends.gpt.trainer import Trainer
+from hessiod.backends.gpt.trainer import Trainer, check_arrays
 from hessiod.backends.gpt.weights import initial_weights
 from hessiod.cli.files import make_folder
 from hessiod.cli.plot import draw_losses, read_metrics
@@ -62,22 +61,10 @@ class Run:
                     f"resume: the run in {str(path)!r} has {name} {theirs.get(name)!r}, this one {value!r}; "
                     "give the same arguments as at its start"
                 )
-        self._check_arrays(arrays, path)
+        shapes, slots = self.config.model.shapes, self.trainer.slots
+        check_arrays(arrays, shapes, slots, document["step"], f"resume: {str(path)!r}")
         self.trainer.load(arrays, document["step"])
         self.done = document["step"]
-
-    def _check_arrays(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
-        shapes = self.config.model.shapes
-        expected = {f"model/{name}": shape for name, shape in shapes.items()}
-        for slot in self.trainer.slots:
-            expected |= {f"optimizer/{name}/{slot}": shape for name, shape in shapes.items()}
-        found = {name: array.shape for name, array in arrays.items()}
-        for name in sorted(expected.keys() | found.keys()):
-            if found.get(name) != expected.get(name):
-                raise InvalidArgument(
-                    f"resume: {str(path)!r} has {name} of shape {found.get(name)}, expected {expected.get(name)}; "
-                    "it belongs to another model or optimizer"
-                )
 
     def step(self) -> dict[str, Any]:
         """Train on the next batch; return the line for ``metrics.jsonl``."""
