@@ -4,6 +4,7 @@
 ``contract``    what a backend supplies, from array functions to devices
 ``registry``    backends by name; nothing is imported until asked for
 ``numpy``       the reference backend: every kernel, no autodiff
+``onnx``        a witness: every kernel from its exported ONNX function; ``hessiod export`` writes it
 ``gpt``         the character GPT of ``hessiod train``, as far as it is framework-free
 ``checkpoint``  arrays and settings in one safetensors file, written atomically
 ==============  ========================================================================

@@ -96,8 +96,9 @@ class Backend(Protocol):
     name: str
     """The name users give on the command line; the same as the entry point's."""
 
-    namespace: ModuleType
-    """The module that is passed to core/ as ``xp``; it has every name of :data:`NAMESPACE`."""
+    namespace: ModuleType | None
+    """The module that is passed to core/ as ``xp``; it has every name of :data:`NAMESPACE`. None for a backend that
+    runs whole kernels only, such as onnx."""
 
     routes: tuple[Route, ...]
     """Every way in which users' kernels run, the plainest first."""
@@ -135,7 +136,7 @@ def check_backend(backend: Any, name: str) -> Backend:
     attributes = ("name", "namespace", "routes", "dtypes", "optimizers")
     methods = ("versions", "devices", "from_numpy", "to_numpy", "trainer")
     missing = [attribute for attribute in (*attributes, *methods) if not hasattr(backend, attribute)]
-    if hasattr(backend, "namespace"):
+    if getattr(backend, "namespace", None) is not None:
         missing += [f"namespace.{function}" for function in NAMESPACE if not hasattr(backend.namespace, function)]
         if any(hasattr(backend.namespace, function) for function in LINEAR_ALGEBRA):
             missing += [f"namespace.{name}" for name in LINEAR_ALGEBRA if not hasattr(backend.namespace, name)]

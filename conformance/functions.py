@@ -135,8 +135,15 @@ def function_checks(backend: Backend) -> Iterator[Check]:
             **identified(backend, level="L0", rule=name, dtype=dtype.name),
             kinds=("value",),
             run=partial(measure, name, call, backend, dtype),
-            unsupported="" if hasattr(backend.namespace, name) else "the backend has no linear algebra",
+            unsupported=reason(backend, name),
         )
+
+
+def reason(backend: Backend, name: str) -> str:
+    """Why a backend does not have a function; empty if it has."""
+    if backend.namespace is None:
+        return "the backend runs whole kernels only"
+    return "" if hasattr(backend.namespace, name) else "the backend has no linear algebra"
 
 
 def measure(name: str, call: Call, backend: Backend, dtype: np.dtype) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import typer
 
 from hessiod.cli.backends import backends
 from hessiod.cli.conformance import conformance
+from hessiod.cli.export import export
 from hessiod.cli.train import train
 from hessiod.core.errors import HessiodError
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (backends, train):
+for command in (backends, export, train):
     app.command()(command)
 app.add_typer(conformance, name="conformance")
 
