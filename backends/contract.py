@@ -91,7 +91,10 @@ class Route:
 
 @runtime_checkable
 class Backend(Protocol):
-    """A framework on a device, as the rules and the conformance suite see it."""
+    """A framework on a device, as the rules and the conformance suite see it.
+
+    A backend with several devices also has ``on(device)``, which returns the same backend with that one as its first.
+    """
 
     name: str
     """The name users give on the command line; the same as the entry point's."""
@@ -114,9 +117,6 @@ class Backend(Protocol):
 
     def devices(self) -> tuple[str, ...]:
         """Devices that can be used now, the default first."""
-
-    def on(self, device: str) -> Backend:
-        """The same backend with that one of its devices as the default. Only called where there are several."""
 
     def from_numpy(self, array: np.ndarray) -> Any:
         """A native array on the default device, with the same values, shape and dtype; the memory may be shared."""

@@ -58,7 +58,12 @@ def on_device(backend: Backend, device: str) -> Backend:
         raise InvalidArgument(
             f"device: found {device!r}, expected one of {', '.join(devices)}, which {backend.name} has here"
         )
-    return backend if device == devices[0] else backend.on(device)
+    if device == devices[0]:
+        return backend
+    move = getattr(backend, "on", None)
+    if move is None:
+        raise InvalidArgument(f"device: {backend.name} runs on {devices[0]} only; it has no method on(device)")
+    return move(device)
 
 
 def listings() -> list[Listing]:

@@ -8,6 +8,7 @@ import pytest
 from hessiod.backends import Backend, listings, load, names, registry
 from hessiod.backends.contract import LINEAR_ALGEBRA, NAMESPACE, check_backend
 from hessiod.backends.numpy import NumpyBackend
+from hessiod.backends.registry import on_device
 from hessiod.core import BackendUnavailable, HessiodError, InvalidArgument
 
 
@@ -127,3 +128,23 @@ def test_every_error_is_a_hessiod_error_and_the_builtin_that_callers_expect():
     assert issubclass(InvalidArgument, ValueError)
     assert issubclass(BackendUnavailable, HessiodError)
     assert issubclass(BackendUnavailable, ImportError)
+
+
+def test_a_device_is_one_that_the_backend_has():
+    class Several(NumpyBackend):
+        def __init__(self, *found):
+            self.found = found
+
+        def devices(self):
+            return self.found
+
+    class Movable(Several):
+        def on(self, device):
+            return Movable(device, *(other for other in self.found if other != device))
+
+    assert on_device(Several("cpu"), "cpu").devices() == ("cpu",)
+    assert on_device(Movable("cpu", "npu:0"), "npu:0").devices() == ("npu:0", "cpu")
+    with pytest.raises(InvalidArgument, match="device: found 'npu', expected one of cpu, npu:0"):
+        on_device(Movable("cpu", "npu:0"), "npu")
+    with pytest.raises(InvalidArgument, match="runs on cpu only"):
+        on_device(Several("cpu", "npu:0"), "npu:0")
