@@ -11,14 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from hessiod.backends_torch import diagnostics
-from hessiod.backends_torch import namespace as xp
-from hessiod.backends_torch.precision import restore_wide_slots, widened, zeros_for
+from hessiod.backends_torch.fast import advance, first_nonfinite
+from hessiod.backends_torch.precision import restore_wide_slots, zeros_for
 from hessiod.backends_torch.states import check_state, counts_of
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
-from hessiod.core.rule import Kernel, Rule
+from hessiod.core.rule import Rule
 
 Estimates = Mapping[Tensor, Tensor]
 
@@ -34,14 +33,6 @@ def flat_hyperparameters(group: Mapping[str, Any], rule: Rule) -> dict[str, floa
     return {
         name: values[name].item() if isinstance(values[name], Tensor) else values[name] for name in rule.hyperparameters
     }
-
-
-def apply(kernel: Kernel, arrays: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Run a kernel and write its results into the arrays they belong to."""
-    scalars = kernel.scalars_from(values)
-    results = kernel.function(xp, *[arrays[name] for name in kernel.operands], **scalars)
-    for name, result in zip(kernel.results, results, strict=True):
-        arrays[name].copy_(result)
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -71,6 +62,9 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     shared: tuple[str, ...] = ("nonfinite",)
     """Settings of the whole optimizer. They are kept in the groups so that ``state_dict`` holds them."""
+
+    _inverse_scale = 1.0
+    """What gradients are multiplied by before a rule sees them: one over a loss scale."""
 
     def __init__(
         self,
@@ -157,8 +151,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         estimates = self._estimates()
         self._check_counts(work, estimates)
         if self._finite([grad for *_, grad in work], estimates):
-            for index, param, grad in work:
-                self._update(self.param_groups[index], param, grad, values[index], estimates)
+            advance(self, work, values, estimates)
             for group in self.param_groups:
                 group["step"] += 1
         self._settled()
@@ -185,16 +178,15 @@ class RuleOptimizer(torch.optim.Optimizer):
                 yield index, param, param.grad
 
     def _check_counts(self, work: list[tuple[int, Tensor, Tensor]], estimates: Estimates | None) -> None:
-        for index, param, _ in work if estimates is None else ():
-            group = self.param_groups[index]
-            if "refreshes" in self.rule_of(group).step.hyperparameters:
-                state = self.state.get(param)
-                if not state or not state["refreshes"]:
-                    position = next(place for place, other in enumerate(group["params"]) if other is param)
-                    raise InvalidState(
-                        f"{self._name(group, position)} has no curvature yet: call update_curvature before this step, "
-                        "the first that it has a gradient in"
-                    )
+        counted = ["refreshes" in self.rule_of(group).step.hyperparameters for group in self.param_groups]
+        for index, param, _ in work if estimates is None and any(counted) else ():
+            group, state = self.param_groups[index], self.state.get(param)
+            if counted[index] and (not state or not state["refreshes"]):
+                position = next(place for place, other in enumerate(group["params"]) if other is param)
+                raise InvalidState(
+                    f"{self._name(group, position)} has no curvature yet: call update_curvature before this step, "
+                    "the first that it has a gradient in"
+                )
 
     def checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
         """The hyperparameters that a group's kernels see, or an error that names the first the rule cannot take."""
@@ -203,54 +195,26 @@ class RuleOptimizer(torch.optim.Optimizer):
         return values
 
     def _finite(self, grads: list[Tensor], estimates: Estimates | None) -> bool:
-        """Whether everything that enters the step is finite; otherwise raise, or return False if that was chosen.
-
-        The infinity norm is infinite or NaN exactly when an entry is, and cannot overflow.
-        """
+        """Whether everything that enters the step is finite; otherwise raise, or return False if that was chosen."""
         for what, found in (("gradient", grads), ("curvature estimate", (estimates or {}).values())):
-            tensors = [tensor for tensor in found if tensor.numel()]
-            if tensors and not torch.isfinite(get_total_norm(tensors, float("inf"))):
+            tensors = list(found)
+            place = first_nonfinite(tensors)
+            if place is not None:
                 self._settled()
                 if self.param_groups[0]["nonfinite"] == "skip":
                     return False
                 raise NonFinite(
-                    f"{self._first_nonfinite(tensors, what)}; nothing was changed. Lower lr, clip gradients, or "
+                    f"{self._nonfinite(tensors[place], what)}; nothing was changed. Lower lr, clip gradients, or "
                     "construct the optimizer with nonfinite='skip' to pass over such steps"
                 )
         return True
 
-    def _first_nonfinite(self, tensors: list[Tensor], what: str) -> str:
-        bad = next(tensor for tensor in tensors if not torch.isfinite(tensor).all())
+    def _nonfinite(self, bad: Tensor, what: str) -> str:
         for group in self.param_groups:
             for position, param in enumerate(group["params"]):
                 if param.grad is bad:
                     return f"the {what} of {self._name(group, position)} holds NaN or infinity"
         return f"a {what} of shape {tuple(bad.shape)} holds NaN or infinity"
-
-    def _update(
-        self,
-        group: Mapping[str, Any],
-        param: Tensor,
-        grad: Tensor,
-        values: Mapping[str, float],
-        estimates: Estimates | None,
-    ) -> None:
-        rule = self.rule_of(group)
-        state = self._state(rule, param)
-        state["step"] += 1
-        grad = self._unscaled(widened(grad))
-        arrays = {**state, "param": widened(param), "grad": -grad if group["maximize"] else grad}
-        if rule.refresh is not None and estimates is not None:
-            state["refreshes"] += 1
-            arrays["estimate"] = self._estimate_for(group, estimates[param])
-            apply(rule.refresh, arrays, {**values, **state})
-        apply(rule.step, arrays, {**values, **state})
-        if arrays["param"] is not param:
-            param.copy_(arrays["param"])
-
-    def _unscaled(self, grad: Tensor) -> Tensor:
-        """The gradient of the loss, from that of the loss as it was scaled."""
-        return grad
 
     def _estimate_for(self, group: Mapping[str, Any], estimate: Tensor) -> Tensor:
         """A parameter's curvature estimate as its group's rule wants it."""
@@ -294,15 +258,20 @@ class RuleOptimizer(torch.optim.Optimizer):
         states = [self.state[param] for param in group["params"] if self.state.get(param)]
         if not states:
             return found
-        for name, measure in rule.measures.items():
-            count, total = diagnostics.share(measure, states, self.values_of(group))
-            found[name] = count / total if total else float("nan")
+        measured = {
+            name: diagnostics.share(measure, states, self.values_of(group)) for name, measure in rule.measures.items()
+        }
+        if "clip_fraction" in measured:
+            count, total = measured["clip_fraction"]
+            found["clip_fraction"] = count / total if total else float("nan")
         slot = rule.refresh.results[0] if rule.refresh else "approx_hessian"
         if slot in rule.slots:
             curvature = [state[slot] for state in states]
             found["curvature"] = diagnostics.quantiles(curvature)
             if self.signed_curvature:
                 found["negative_curvature"] = diagnostics.negative_share(curvature)
+        if "direction_norm" in measured:
+            found["direction_norm"] = measured["direction_norm"][0] ** 0.5
         if "update" in rule.slots:
             found["direction_norm"] = diagnostics.norm([state["update"] for state in states])
         return found

@@ -47,7 +47,6 @@ class CurvatureOptimizer(RuleOptimizer):
 
     shared = ("nonfinite", "every", "seed", "estimator", "timing", "warm_start", *DRAWS)
 
-    _inverse_scale = 1.0
     _pending: GaussNewtonBartlett | Hutchinson | None = None
 
     def __init__(self, params: Any, hyperparameters: Mapping[str, Any], **settings: Any) -> None:
@@ -129,9 +128,6 @@ class CurvatureOptimizer(RuleOptimizer):
             scale = vars(self).get("grad_scale")
             self._inverse_scale = 1.0 if scale is None else 1.0 / float(scale)
             return super().step(closure)
-
-    def _unscaled(self, grad: Tensor) -> Tensor:
-        return grad if self._inverse_scale == 1 else grad * self._inverse_scale
 
     def _estimates(self) -> Estimates | None:
         if self._pending is None:

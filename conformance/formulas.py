@@ -91,6 +91,11 @@ def apollo(mode: str) -> Callable[..., Arrays]:
     return formula
 
 
+def apollo_l2(theta, grad, m, b, *, sigma, **given) -> Arrays:
+    """The same with the decay in the gradient, where the last direction follows from m and B."""
+    return apollo("L2")(theta, grad, m, b, m / np.maximum(np.abs(b), sigma), sigma=sigma, **given)[:3]
+
+
 def diagonal_newton(param, grad, hessian, *, lr, beta, damping, weight_decay, refreshes) -> Arrays:
     """The diagonal of a damped Newton step, in absolute value."""
     curvature = np.abs(hessian / (1 - beta**refreshes))
@@ -154,7 +159,7 @@ FORMULAS: dict[str, Callable[..., Arrays]] = {
     "adahessian.refresh": squared_average,
     "adahessian-power.step": adahessian,
     "adahessian-power.refresh": squared_average,
-    "apollo-l2.step": apollo("L2"),
+    "apollo-l2.step": apollo_l2,
     "apollo-decoupled.step": apollo("decoupled"),
     "apollo-stable.step": apollo("stable"),
     "diagonal-newton.step": diagonal_newton,

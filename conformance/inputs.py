@@ -9,8 +9,8 @@ from hessiod.core import philox
 
 SHAPES: tuple[tuple[int, ...], ...] = ((2048,), (), (0,), (1,), (7, 3))
 NONNEGATIVE = frozenset({"exp_avg_sq", "exp_hessian_diag_sq"})
-LARGEST = {"update": 1e7}
-"""Bounds on operands whose fourth powers are added up."""
+LARGEST = {"update": 1e7, "exp_avg_grad": 1e5}
+"""Bounds on operands whose fourth powers are added up, the second one divided by 0.01 first."""
 SEED = 20230523
 
 

@@ -13,7 +13,8 @@ Not the APOLLO of arXiv:2412.05270, a memory-efficient Adam. The form of August 
     d_t     = m_t / D_t  [+ weight_decay * theta  |  + weight_decay / mean(D_t) * theta]      "decoupled" | "stable"
     theta_t = theta_{t-1} - lr_t * d_t
 
-The decay is part of the stored d, so it enters the next secant, as in the author's code. ApolloW is "decoupled". During
+A decay in the direction enters the next secant, as in the author's code; there d is stored. In mode "L2" it is not:
+``m / max(|B|, sigma)`` gives it again, bit for bit. ApolloW is "decoupled". During
 the first ``warmup`` steps lr is multiplied by a share that rises linearly from ``warmup_start`` to 1; a scheduler sets
 lr itself, so the two compose. Without a warm-up the first step is plain SGD with the rate lr / sigma.
 
@@ -27,8 +28,8 @@ from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Hyperparameter, Kernel, Rule, decay_rate
 
 
-def apollo_scalars(lr, beta, eps, sigma, warmup, warmup_start, step, l2, decoupled, stable):
-    """The scalars of :func:`apollo_kernel`; two of the three decays are zero."""
+def apollo_scalars(*, lr, beta, eps, sigma, warmup, warmup_start, weight_decay, step):
+    """The scalars of the three kernels."""
     none = 0.0**warmup  # 1 without a warm-up, for numbers and for 0-d tensors
     done = 0.5 * (step - 1.0 + warmup - abs(step - 1.0 - warmup))  # the smaller of step - 1 and warmup, exactly
     share = (done + none) / (warmup + none)
@@ -37,52 +38,68 @@ def apollo_scalars(lr, beta, eps, sigma, warmup, warmup_start, step, l2, decoupl
         "gain": (1.0 - beta) / (1.0 - beta**step),
         "floor": eps / sigma,
         "sigma": sigma,
-        "l2": l2,
-        "decoupled": decoupled,
-        "stable": stable,
+        "decay": weight_decay,
     }
 
 
-def l2_scalars(*, lr, beta, eps, sigma, warmup, warmup_start, weight_decay, step):
-    """The scalars with the decay added to the gradient."""
-    none = 0.0 * weight_decay
-    return apollo_scalars(lr, beta, eps, sigma, warmup, warmup_start, step, weight_decay, none, none)
+def secant(xp, change, b, d, gain, floor):
+    """B after its update. ``e`` is taken out of the sums, so that one sweep over the arrays gives all three."""
+    square = d * d
+    e = xp.sqrt(xp.sqrt(xp.sum(square * square))) + floor
+    delta = -((gain * xp.sum(change * d) + xp.sum(b * square)) / e) / e
+    v = d / e
+    return b + delta * (v * v)
 
 
-def decoupled_scalars(*, lr, beta, eps, sigma, warmup, warmup_start, weight_decay, step):
-    """The scalars with the decay added to the direction: ApolloW."""
-    none = 0.0 * weight_decay
-    return apollo_scalars(lr, beta, eps, sigma, warmup, warmup_start, step, none, weight_decay, none)
+def l2_kernel(xp, theta, grad, m, b, *, rate, gain, floor, sigma, decay):
+    """``theta, m, b`` after one step with the decay added to the gradient; all arrays have the parameter's shape.
 
-
-def stable_scalars(*, lr, beta, eps, sigma, warmup, warmup_start, weight_decay, step):
-    """The scalars with the decay added to the direction and divided by the mean of D."""
-    none = 0.0 * weight_decay
-    return apollo_scalars(lr, beta, eps, sigma, warmup, warmup_start, step, none, none, weight_decay)
-
-
-def apollo_kernel(xp, theta, grad, m, b, d, *, rate, gain, floor, sigma, l2, decoupled, stable):
-    """``theta, m, b, d`` after one step of Algorithm 1; all arrays have the parameter's shape.
+    The last direction is not stored: it is ``m / max(|B|, sigma)`` of the state as it is.
 
     >>> from hessiod.backends.numpy import namespace as xp
     >>> import numpy as np
     >>> given = dict(lr=0.01, beta=0.9, eps=1e-4, sigma=0.01, warmup=0, warmup_start=1e-3, weight_decay=0.0, step=1)
     >>> zero = np.zeros(2)
-    >>> apollo_kernel(xp, zero, np.array([1.0, -2.0]), zero, zero, zero, **l2_scalars(**given))[0]    # lr/sigma = 1
+    >>> l2_kernel(xp, zero, np.array([1.0, -2.0]), zero, zero, **apollo_scalars(**given))[0]    # lr/sigma = 1
     array([-1.,  2.])
     """
-    change = grad + l2 * theta - m
+    change = grad + decay * theta - m
+    b_new = secant(xp, change, b, m / xp.maximum(xp.abs(b), sigma), gain, floor)
     m = m + gain * change
-    square = d * d
-    scale = xp.sqrt(xp.sqrt(xp.sum(square * square))) + floor
-    v = d / scale
-    square = v * v
-    delta = -(gain * xp.sum(change / scale * v)) - xp.sum(b * square)
-    b = b + delta * square
-    bound = xp.maximum(xp.abs(b), sigma)
-    d = m / bound + decoupled * theta + stable * (theta / xp.mean(bound))
+    theta = theta - rate * (m / xp.maximum(xp.abs(b_new), sigma))
+    return theta, m, b_new
+
+
+def decoupled_kernel(xp, theta, grad, m, b, d, *, rate, gain, floor, sigma, decay):
+    """``theta, m, b, d`` after one step with the decay added to the direction: ApolloW."""
+    change = grad - m
+    b = secant(xp, change, b, d, gain, floor)
+    m = m + gain * change
+    d = m / xp.maximum(xp.abs(b), sigma) + decay * theta
     theta = theta - rate * d
     return theta, m, b, d
+
+
+def stable_kernel(xp, theta, grad, m, b, d, *, rate, gain, floor, sigma, decay):
+    """``theta, m, b, d`` after one step with the decay added to the direction and divided by the mean of D."""
+    change = grad - m
+    b = secant(xp, change, b, d, gain, floor)
+    m = m + gain * change
+    bound = xp.maximum(xp.abs(b), sigma)
+    d = m / bound + decay * (theta / xp.mean(bound))
+    theta = theta - rate * d
+    return theta, m, b, d
+
+
+def direction_scalars(*, sigma):
+    """The scalars of :func:`direction_kernel`."""
+    return {"sigma": sigma}
+
+
+def direction_kernel(xp, m, b, *, sigma):
+    """The square of the last direction's Euclidean norm, where the direction is not stored."""
+    d = m / xp.maximum(xp.abs(b), sigma)
+    return xp.sum(d * d)
 
 
 _HYPERPARAMETERS = {
@@ -94,18 +111,30 @@ _HYPERPARAMETERS = {
     "warmup_start": Hyperparameter(1e-3, low=0.0, below=1.0 + 1e-9, way_out="1e-3 is the author's lr / 1000"),
     "weight_decay": Hyperparameter(0.0, low=0.0, way_out="use 0 for no decay"),
 }
-_SCALARS = {"L2": l2_scalars, "decoupled": decoupled_scalars, "stable": stable_scalars}
-_SLOTS = ("exp_avg_grad", "approx_hessian", "update")
+_SLOTS = ("exp_avg_grad", "approx_hessian")
 _ARRAYS = (("param", "grad", *_SLOTS), ("param", *_SLOTS))
+_STORED = (("param", "grad", *_SLOTS, "update"), ("param", *_SLOTS, "update"))
 
 APOLLOS = {
-    mode: Rule(
-        f"apollo-{mode.lower()}",
+    "L2": Rule(
+        "apollo-l2",
         _SLOTS,
         _HYPERPARAMETERS,
-        Kernel(apollo_kernel, scalars, *_ARRAYS),
-    )
-    for mode, scalars in _SCALARS.items()
+        Kernel(l2_kernel, apollo_scalars, *_ARRAYS),
+        measures={"direction_norm": Kernel(direction_kernel, direction_scalars, _SLOTS, ("square",))},
+    ),
+    "decoupled": Rule(
+        "apollo-decoupled",
+        (*_SLOTS, "update"),
+        _HYPERPARAMETERS,
+        Kernel(decoupled_kernel, apollo_scalars, *_STORED),
+    ),
+    "stable": Rule(
+        "apollo-stable",
+        (*_SLOTS, "update"),
+        _HYPERPARAMETERS,
+        Kernel(stable_kernel, apollo_scalars, *_STORED),
+    ),
 }
 
 

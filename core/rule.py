@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import signature
 from math import isfinite
 from typing import Any
@@ -70,7 +71,7 @@ class Kernel:
     operands: tuple[str, ...]
     results: tuple[str, ...]
 
-    @property
+    @cached_property
     def hyperparameters(self) -> tuple[str, ...]:
         """Names of the hyperparameters that the scalars are made of.
 
@@ -89,8 +90,8 @@ class Rule:
     """An update rule: state slots, hyperparameters, the step's kernel and, for second-order rules, the curvature's.
 
     ``step`` is applied at every step. ``refresh`` folds a new curvature estimate into the state and runs before the
-    step on the steps where curvature is due. ``measures`` are read-only kernels of the state that return one count
-    each (clipped entries, say), from which an optimizer reports shares.
+    step on the steps where curvature is due. ``measures`` are read-only kernels of the state that return one number
+    each: how many entries are clipped, say, of which an optimizer reports the share.
     """
 
     name: str

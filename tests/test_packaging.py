@@ -32,7 +32,9 @@ def test_the_symlinks_point_at_the_folders():
 
 def test_data_files_are_packaged():
     patterns = SETUPTOOLS["package-data"]
-    data = [path for top in FOLDERS for path in (ROOT / top).rglob("*") if path.suffix in (".html", ".json", ".txt")]
+    data = [
+        path for top in FOLDERS for path in (ROOT / top).rglob("*") if path.suffix in (".cpp", ".html", ".json", ".txt")
+    ]
     for path in data:
         package = "hessiod." + ".".join(path.parent.relative_to(ROOT).parts)
         assert any(path.match(pattern) for pattern in patterns.get(package, [])), path

@@ -23,7 +23,8 @@ class Apollo(RuleOptimizer):
         weight_decay, weight_decay_type: "L2", "decoupled" (:class:`ApolloW`) or "stable".
         loss_scale, nonfinite: see :class:`~hessiod.backends_mindspore.adapter.RuleOptimizer`.
 
-    State per parameter, of its shape: ``exp_avg_grad`` (m), ``approx_hessian`` (B) and ``update`` (d).
+    State per parameter, of its shape: ``exp_avg_grad`` (m), ``approx_hessian`` (B) and, unless the decay is "L2",
+    ``update`` (d).
 
     >>> import mindspore as ms
     >>> theta = ms.Parameter(ms.Tensor([1.0, 2.0]), name="theta")

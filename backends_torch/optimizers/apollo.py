@@ -37,7 +37,8 @@ class Apollo(RuleOptimizer):
             (to the direction, divided by the mean curvature).
         maximize, nonfinite, missing: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
 
-    State per parameter, of its shape: ``exp_avg_grad`` (m), ``approx_hessian`` (B) and ``update`` (d).
+    State per parameter, of its shape: ``exp_avg_grad`` (m), ``approx_hessian`` (B) and, unless the decay is "L2",
+    ``update`` (d).
 
     >>> import torch
     >>> theta = torch.nn.Parameter(torch.tensor([1.0, 1.0]))

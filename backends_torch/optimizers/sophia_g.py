@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from hessiod.backends_torch import namespace as xp
-from hessiod.backends_torch.adapter import Estimates, apply
+from hessiod.backends_torch.adapter import Estimates
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, Hutchinson
+from hessiod.backends_torch.fast import eagerly
 from hessiod.backends_torch.optimizers.sophia import Sophia
 from hessiod.backends_torch.precision import widened
 from hessiod.backends_torch.second_order import scaler_forgotten_on_error
@@ -102,7 +103,7 @@ class SophiaG(Sophia):
             assert rule.refresh is not None
             state = self._state(rule, param)
             state["refreshes"] += 1
-            apply(rule.refresh, {**state, "estimate": estimate}, {**self.values_of(group), **state})
+            eagerly((rule.refresh,), {**state, "estimate": estimate}, {**self.values_of(group), **state})
 
     def step(self, closure: Callable[[], Any] | None = None, *, bs: float | None = None) -> Any:
         """Take one step.

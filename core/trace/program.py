@@ -14,6 +14,8 @@ from hessiod.core.trace.tracing import trace, trace_function
 GRAD_SCALE = "grad_scale"
 """The scalar that the gradient is multiplied by: -1 to climb, the reciprocal of a loss scale, or 1, which is exact."""
 
+_ORDER = {"param": 0, "grad": 2, "estimate": 3}
+
 
 @dataclass(frozen=True)
 class Program:
@@ -22,15 +24,21 @@ class Program:
     >>> from hessiod.core import RULES
     >>> rule = RULES["adahessian"]
     >>> Program((rule.refresh, rule.step)).operands
-    ('exp_hessian_diag_sq', 'estimate', 'param', 'grad', 'exp_avg')
+    ('param', 'exp_hessian_diag_sq', 'exp_avg', 'grad', 'estimate')
     """
 
     kernels: tuple[Kernel, ...]
 
     @cached_property
     def operands(self) -> tuple[str, ...]:
-        """Every array that is read, named as in the kernels."""
-        return tuple(dict.fromkeys(name for kernel in self.kernels for name in kernel.operands))
+        """Every array that is read, named as in the kernels: the parameter, state, the gradient, an estimate."""
+        names = dict.fromkeys(name for kernel in self.kernels for name in kernel.operands)
+        return tuple(sorted(names, key=lambda name: _ORDER.get(name, 1)))
+
+    @cached_property
+    def slots(self) -> tuple[str, ...]:
+        """The state among the operands."""
+        return tuple(name for name in self.operands if name not in _ORDER)
 
     @cached_property
     def results(self) -> tuple[str, ...]:

@@ -1,0 +1,65 @@
+"""Fast kernels, generated from the rules: C++ for the CPU.
+
+``HESSIOD_KERNELS`` in the environment chooses: ``auto`` (the default) uses them where they can be used and says once
+where not, ``eager`` never does, ``compiled`` makes it an error if they cannot be compiled.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+
+from hessiod.backends.kernels.compiler import CompilerUnavailable
+from hessiod.backends.kernels.library import Sweep, compiled, finite_check, first_nonfinite
+from hessiod.core.errors import InvalidArgument
+from hessiod.core.rule import Kernel
+
+__all__ = ["CompilerUnavailable", "Sweep", "available", "choice", "first_nonfinite", "sweep_for"]
+
+CHOICES = ("auto", "eager", "compiled")
+LOG = logging.getLogger("hessiod.kernels")
+
+
+def choice() -> str:
+    """What ``HESSIOD_KERNELS`` says."""
+    found = os.environ.get("HESSIOD_KERNELS") or "auto"
+    if found not in CHOICES:
+        raise InvalidArgument(f"HESSIOD_KERNELS: found {found!r}, expected one of {', '.join(CHOICES)}")
+    return found
+
+
+def available() -> bool:
+    """Whether kernels are to be compiled and can be; where not, the reason is logged once."""
+    chosen = choice()
+    if chosen == "eager":
+        return False
+    reason = _obstacle()
+    if reason and chosen == "compiled":
+        raise CompilerUnavailable(f"HESSIOD_KERNELS=compiled: {reason}")
+    return not reason
+
+
+@cache
+def _obstacle() -> str:
+    try:
+        finite_check()
+    except (CompilerUnavailable, OSError) as error:
+        LOG.warning("optimizer steps are slower than they could be: %s", error)
+        return str(error)
+    return ""
+
+
+@cache
+def sweep_for(kernels: tuple[Kernel, ...], param: str, grad: str, estimate: str) -> Sweep | None:
+    """The compiled program of some kernels, or None, and said once, where it cannot be had.
+
+    ``param``, ``grad`` and ``estimate`` are dtypes in memory.
+    """
+    try:
+        return compiled(kernels, param, grad, estimate)
+    except (CompilerUnavailable, OSError, InvalidArgument) as error:
+        if choice() == "compiled":
+            raise
+        LOG.warning("%s runs without a compiled kernel: %s", kernels[-1].function.__name__, error)
+        return None

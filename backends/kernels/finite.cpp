@@ -1,0 +1,38 @@
+// The search for numbers that are not finite, over many tensors; it comes behind prelude.cpp.
+
+namespace {
+
+// The largest magnitude as an integer; the bits of finite numbers are below those of infinity.
+template <class Bits> bool all_finite(const Bits* x, Index n, Bits infinity) {
+  constexpr Bits magnitude = Bits(~Bits(0)) >> 1;
+  Bits largest = 0;
+  for (Index i = 0; i < n; ++i) largest = std::max<Bits>(largest, x[i] & magnitude);
+  return largest < infinity;
+}
+
+bool all_finite(int kind, const void* x, Index begin, Index n) {
+  switch (kind) {
+    case 0: return all_finite(static_cast<const std::uint32_t*>(x) + begin, n, std::uint32_t(0x7f800000));
+    case 1: return all_finite(static_cast<const std::uint64_t*>(x) + begin, n, std::uint64_t(0x7ff0000000000000));
+    case 2: return all_finite(static_cast<const std::uint16_t*>(x) + begin, n, std::uint16_t(0x7f80));
+    default: return all_finite(static_cast<const std::uint16_t*>(x) + begin, n, std::uint16_t(0x7c00));
+  }
+}
+
+}  // namespace
+
+// The place of the first tensor with a NaN or an infinity, or the number of tensors.
+// kinds: 0 float32, 1 float64, 2 bfloat16, 3 float16.
+extern "C" Index hessiod_nonfinite(Index tensors, const Index* sizes, const void* const* arrays, const Index* kinds,
+                                   Index threads) {
+  const std::vector<Task> tasks = pieces(tensors, sizes);
+  const Index count = Index(tasks.size());
+  Index first = tensors;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1) reduction(min : first)
+  for (Index number = 0; number < count; ++number) {
+    const Task task = tasks[number];
+    if (!all_finite(int(kinds[task.tensor]), arrays[task.tensor], task.begin, task.end - task.begin))
+      first = std::min(first, task.tensor);
+  }
+  return first;
+}

@@ -1,0 +1,95 @@
+"""Compiled kernels as Python functions: arrays go in as addresses, and the interpreter's lock is released meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from hessiod.backends.kernels import compiler, cpp, disk
+from hessiod.core.trace import Program
+
+DTYPED = ("param", "grad", "estimate")
+"""Arrays whose dtype in memory is given; the others have the dtype that is calculated with."""
+
+
+def loaded(source: str) -> ctypes.CDLL:
+    """The library of a source, from the cache or compiled."""
+    name = disk.key(source, *compiler.FLAGS, compiler.OPENMP, compiler.identity())
+    return ctypes.CDLL(str(disk.library(name, lambda target: compiler.compile_library(source, target))))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A compiled program.
+
+    >>> from hessiod.core import RULES
+    >>> sweep = compiled((RULES["sgd"].step,), "float64", "float64", "float64")
+    >>> param, grad = array("d", [1.0, 2.0]), array("d", [1.0, -1.0])
+    >>> scalars = sweep.program.scalars_from({"lr": 0.5, "weight_decay": 0.0})
+    >>> pointers = [param.buffer_info()[0], grad.buffer_info()[0]]          # in the order of program.operands
+    >>> sweep.run([2], pointers, [0], [scalars], threads=1)
+    >>> list(param)
+    [0.5, 2.5]
+    """
+
+    program: Program
+    function: Callable[..., None]
+
+    def run(
+        self,
+        sizes: Sequence[int],
+        pointers: Sequence[int],
+        rows: Sequence[int],
+        scalars: Sequence[Mapping[str, Any]],
+        threads: int,
+    ) -> None:
+        """Run the program in place on many tensors.
+
+        Args:
+            sizes: how many entries each tensor has.
+            pointers: addresses of the program's operands, those of the first tensor first. All arrays of a tensor are
+                dense and have their entries in the same order. Nothing can be checked here.
+            rows: which entry of ``scalars`` each tensor takes.
+            scalars: what :meth:`Program.scalars_from` returned.
+            threads: how many threads share the work; results do not depend on it.
+        """
+        names = self.program.graph.scalars
+        numbers = array("d", [float(row[name]) for row in scalars for name in names])
+        tables = [array("q", values) for values in (sizes, pointers, rows)]
+        addresses = [table.buffer_info()[0] for table in tables]
+        self.function(len(sizes), *addresses, numbers.buffer_info()[0], threads)
+
+
+@cache
+def compiled(kernels: tuple[Any, ...], param: str, grad: str, estimate: str) -> Sweep:
+    """The program of some kernels for arrays of some dtypes; raises ``CompilerUnavailable`` where there is none."""
+    program = Program(kernels)
+    function = loaded(cpp.source([program], dict(zip(DTYPED, (param, grad, estimate), strict=True)))).hessiod_run_0
+    function.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64]
+    function.restype = None
+    return Sweep(program, function)
+
+
+@cache
+def finite_check() -> Callable[..., int]:
+    """The function behind :func:`first_nonfinite`."""
+    function = loaded(cpp.finite_source()).hessiod_nonfinite
+    function.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64]
+    function.restype = ctypes.c_int64
+    return function
+
+
+def first_nonfinite(sizes: Sequence[int], pointers: Sequence[int], dtypes: Sequence[str], threads: int) -> int | None:
+    """The place of the first dense array that holds NaN or infinity.
+
+    >>> fine, bad = array("f", [1.0, 3e38]), array("f", [0.0, float("inf")])
+    >>> first_nonfinite([2, 2], [fine.buffer_info()[0], bad.buffer_info()[0]], ["float32", "float32"], threads=1)
+    1
+    """
+    where = [array("q", values) for values in (sizes, pointers, [cpp.KINDS[dtype] for dtype in dtypes])]
+    place = finite_check()(len(sizes), *[values.buffer_info()[0] for values in where], threads)
+    return None if place == len(sizes) else place
