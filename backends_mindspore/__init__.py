@@ -9,6 +9,7 @@
 ``second_order``       when curvature is due, and ``TrainStep``
 ``optimizers``         the classes that users import, each a rule and a signature
 ``gpt``                the character GPT as Cells; ``trainer`` trains it
+``checkpoint``         nets and optimizers as checkpoint files see them
 ``backend``            the object behind the entry point
 =====================  ==================================================================
 """

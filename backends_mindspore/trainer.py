@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -10,10 +12,11 @@ from mindspore import Tensor, ops
 from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 
 from hessiod.backends.gpt.config import RunConfig
-from hessiod.backends.gpt.trainer import StepMetrics, check_arrays
+from hessiod.backends.gpt.trainer import StepMetrics
+from hessiod.backends_mindspore import checkpoint
 from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
 from hessiod.backends_mindspore.optimizers import OPTIMIZERS
-from hessiod.backends_mindspore.second_order import CurvatureOptimizer, TrainStep
+from hessiod.backends_mindspore.second_order import TrainStep
 
 
 class WarmUp(LearningRateSchedule):
@@ -34,8 +37,8 @@ class MindSporeTrainer:
 
     def __init__(self, config: RunConfig, weights: Mapping[str, np.ndarray]) -> None:
         self.config = config
-        net = GPT(config.model)
-        parameters = {parameter.name: parameter for parameter in net.trainable_params()}
+        self.net = GPT(config.model)
+        parameters = {parameter.name: parameter for parameter in self.net.trainable_params()}
         self.parameters = {name: parameters[name] for name in config.model.shapes}
         rate = WarmUp(config)
         self.optimizer = OPTIMIZERS[config.optimizer](
@@ -43,7 +46,7 @@ class MindSporeTrainer:
         )
         self.slots = self.optimizer.slot_names
         self._write({f"model/{name}": array for name, array in weights.items()})
-        self.train = TrainStep(net, CrossEntropy(), self.optimizer)
+        self.train = TrainStep(self.net, CrossEntropy(), self.optimizer)
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
         """One step on one batch."""
@@ -69,11 +72,10 @@ class MindSporeTrainer:
         for name, array in arrays.items():
             parameters[name].asnumpy()[...] = array
 
-    def load(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
-        """Take up where :meth:`state` was called after ``step`` steps."""
-        check_arrays(arrays, self.config.model.shapes, self.slots, step)
-        zeros = {name: np.zeros(array.shape) for name, array in self._arrays().items()}
-        self._write(zeros | dict(arrays))
-        self.optimizer.global_step.asnumpy()[...] = step
-        if isinstance(self.optimizer, CurvatureOptimizer):
-            self.optimizer.refreshes.asnumpy()[...] = self.optimizer.refreshes_by(step)
+    def save(self, path: Path, extra: Any) -> None:
+        """Write a checkpoint."""
+        checkpoint.save(path, self.net, self.optimizer, extra)
+
+    def load(self, path: Path) -> int:
+        """Take up a checkpoint of any framework; return its step."""
+        return checkpoint.load(path, self.net, self.optimizer).step

@@ -10,6 +10,7 @@
 ``diagnostics``   shares and quantiles of the state, on demand
 ``optimizers``    the classes that users import, each a rule and a signature
 ``gpt``           the character GPT as ``torch.nn`` modules, and its trainer
+``checkpoint``    models and optimizers as checkpoint files see them
 ``backend``       the object behind the entry point
 ================  ==========================================================================
 """

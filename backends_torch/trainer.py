@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +12,8 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from hessiod.backends.gpt.config import RunConfig
-from hessiod.backends.gpt.trainer import StepMetrics, check_arrays
+from hessiod.backends.gpt.trainer import StepMetrics
+from hessiod.backends_torch import checkpoint
 from hessiod.backends_torch.gpt import GPT
 from hessiod.backends_torch.optimizers import OPTIMIZERS
 from hessiod.backends_torch.second_order import CurvatureOptimizer
@@ -57,19 +60,12 @@ class TorchTrainer:
                     arrays[f"optimizer/{name}/{slot}"] = value.numpy().copy()
         return arrays
 
-    def load(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
-        """Take up where :meth:`state` was called after ``step`` steps."""
-        check_arrays(arrays, self.config.model.shapes, self.slots, step)
-        document = self.optimizer.state_dict()
-        document["param_groups"][0]["step"] = step
-        counts = {"step": step}
-        if isinstance(self.optimizer, CurvatureOptimizer):
-            counts["refreshes"] = self.optimizer.refreshes_by(step)
-        for number, name in enumerate(self.names):
-            prefix = f"optimizer/{name}/"
-            slots = {key[len(prefix) :]: torch.tensor(arrays[key]) for key in arrays if key.startswith(prefix)}
-            document["state"][number] = {**counts, **slots} if step else {}
-        weights = {name: torch.tensor(arrays[f"model/{name}"]) for name in self.names}
-        self.optimizer.load_state_dict(document)
-        self.model.load_state_dict(weights)
+    def save(self, path: Path, extra: Any) -> None:
+        """Write a checkpoint."""
+        checkpoint.save(path, self.model, self.optimizer, extra)
+
+    def load(self, path: Path) -> int:
+        """Take up a checkpoint of any framework; return its step."""
+        step = checkpoint.load(path, self.model, self.optimizer).step
         self.schedule = LambdaLR(self.optimizer, self.config.factor, last_epoch=step - 1)
+        return step

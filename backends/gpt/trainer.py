@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
-
-from hessiod.core.errors import InvalidArgument
 
 
 @dataclass(frozen=True)
@@ -18,30 +16,6 @@ class StepMetrics:
     loss: float
     lr: float
     clip_fraction: float | None
-
-
-def check_arrays(
-    arrays: Mapping[str, np.ndarray],
-    shapes: Mapping[str, tuple[int, ...]],
-    slots: tuple[str, ...],
-    step: int,
-    source: str = "arrays",
-) -> None:
-    """Raise :class:`InvalidArgument` unless the arrays are exactly those of a model and an optimizer after ``step``.
-
-    Before the first step there may be no slots. ``source`` says in the message where the arrays are from.
-    """
-    expected = {f"model/{name}": shape for name, shape in shapes.items()}
-    state = {f"optimizer/{name}/{slot}": shape for name, shape in shapes.items() for slot in slots}
-    found = {name: array.shape for name, array in arrays.items()}
-    if step or any(name in found for name in state):
-        expected |= state
-    for name in sorted(expected.keys() | found.keys()):
-        if found.get(name) != expected.get(name):
-            raise InvalidArgument(
-                f"{source} has {name} of shape {found.get(name)}, expected {expected.get(name)}; it belongs to another "
-                "model or optimizer"
-            )
 
 
 class Trainer(Protocol):
@@ -60,5 +34,8 @@ class Trainer(Protocol):
     def state(self) -> dict[str, np.ndarray]:
         """A copy of every array that the next step depends on."""
 
-    def load(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
-        """Take up where :meth:`state` was called after ``step`` steps; other arrays are refused, nothing is changed."""
+    def save(self, path: Path, extra: Any) -> None:
+        """Write a checkpoint (:mod:`hessiod.backends.checkpoint`) with something for the caller in it."""
+
+    def load(self, path: Path) -> int:
+        """Take up a checkpoint that any framework wrote, or raise and change nothing; return its step."""

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hessiod.backends import load
-from hessiod.backends.checkpoint import load_arrays, save_arrays, write_atomically
+from hessiod.backends.checkpoint import Container, write_atomically
+from hessiod.backends.checkpoint.legacy import modern
 from hessiod.backends.gpt.config import SETTINGS, RunConfig
 from hessiod.backends.gpt.corpus import Corpus, from_file, python_documentation
-from hessiod.backends.gpt.trainer import Trainer, check_arrays
+from hessiod.backends.gpt.trainer import Trainer
 from hessiod.backends.gpt.weights import initial_weights
 from hessiod.cli.files import make_folder
 from hessiod.cli.plot import draw_losses, read_metrics
@@ -40,31 +41,32 @@ class Run:
     done: int = 0
 
     @property
-    def document(self) -> dict[str, Any]:
-        """What a checkpoint says about the run."""
+    def settings(self) -> dict[str, Any]:
+        """What decides the run, as a checkpoint keeps it."""
         text = hashlib.sha256(self.corpus.data.tobytes()).hexdigest()
         settings = {"optimizer": self.config.optimizer, "seed": self.config.seed, "batch": self.config.batch}
-        settings |= {"lr": self.config.peak, "options": self.config.options, "text": text}
-        return {"step": self.done, "backend": self.backend, "run": settings}
+        return settings | {"lr": self.config.peak, "options": self.config.options, "text": text}
 
     def save(self) -> None:
         """Write the checkpoint."""
-        save_arrays(self.out / "checkpoint.safetensors", self.trainer.state(), self.document)
+        self.trainer.save(self.out / "checkpoint.safetensors", {"run": self.settings})
 
     def resume(self, path: Path) -> None:
-        """Take up a checkpoint, or raise and change nothing."""
-        arrays, document = load_arrays(path)
-        theirs, ours = document.get("run", {}), json.loads(json.dumps(self.document["run"]))
-        for name, value in ours.items():
+        """Take up a checkpoint of any framework, or raise and change nothing."""
+        with Container(path) as file:
+            extra = modern(file).get("extra")
+        theirs = extra.get("run") if isinstance(extra, dict) else None
+        if not isinstance(theirs, dict):
+            raise InvalidArgument(
+                f"resume: {str(path)!r} is not of a run of hessiod train; give one of its checkpoints"
+            )
+        for name, value in json.loads(json.dumps(self.settings)).items():
             if theirs.get(name) != value:
                 raise InvalidArgument(
                     f"resume: the run in {str(path)!r} has {name} {theirs.get(name)!r}, this one {value!r}; "
                     "give the same arguments as at its start"
                 )
-        shapes, slots = self.config.model.shapes, self.trainer.slots
-        check_arrays(arrays, shapes, slots, document["step"], f"resume: {str(path)!r}")
-        self.trainer.load(arrays, document["step"])
-        self.done = document["step"]
+        self.done = self.trainer.load(path)
 
     def step(self) -> dict[str, Any]:
         """Train on the next batch; return the line for ``metrics.jsonl``."""
@@ -154,7 +156,9 @@ def train(
     out: Annotated[Path, typer.Option(help="folder for metrics.jsonl, loss.png and checkpoint.safetensors")] = Path(
         "out/train"
     ),
-    resume: Annotated[Path | None, typer.Option(help="go on from this checkpoint")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="go on from this checkpoint, whichever framework wrote it")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="peak learning rate (default: the optimizer's)")] = None,
     batch: Annotated[int, typer.Option(help="sequences a step")] = 8,
 ) -> None:
