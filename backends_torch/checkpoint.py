@@ -17,7 +17,7 @@ from hessiod.backends.checkpoint.renaming import renamer
 from hessiod.backends.checkpoint.state import Loaded, Names, load_state, save_state
 from hessiod.backends_torch.adapter import RuleOptimizer, flat_hyperparameters
 from hessiod.backends_torch.precision import zeros_for
-from hessiod.backends_torch.second_order import SHARED, CurvatureOptimizer
+from hessiod.backends_torch.second_order import DRAWS, CurvatureOptimizer
 from hessiod.backends_torch.states import counts_of
 from hessiod.core.errors import InvalidArgument, InvalidState
 
@@ -34,6 +34,9 @@ CODES = {
     torch.float64: "F64",
     torch.complex64: "C64",
 }
+
+SETTINGS = ("every", "seed", "estimator", "timing", *DRAWS)
+"""What the groups hold for the whole optimizer; the warm start is in the rule's name."""
 
 
 def save(path: str | Path, model: nn.Module, optimizer: Any = None, extra: Any = None, names: Names = None) -> None:
@@ -167,7 +170,7 @@ class TorchBridge:
             step=optimizer.steps,
             refreshes=refreshes if second_order else None,
             parameters=[self.name_of(param) for param in movable],
-            settings={name: first[name] for name in SHARED if first.get(name) is not None and name != "warm_start"},
+            settings={name: first[name] for name in SETTINGS if first.get(name) is not None},
             groups=[self._group(group) for group in self._groups()],
             behind={name: found for name, found in counts.items() if any(found[k] != usual[k] for k in found)},
             modes={"official": True, "bs": first["bs"]} if first.get("official") else {},

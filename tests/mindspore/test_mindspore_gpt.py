@@ -17,7 +17,7 @@ from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
 from hessiod.backends_mindspore.trainer import MindSporeTrainer
 from hessiod.backends_torch.gpt import GPT as TorchGPT
 from hessiod.backends_torch.trainer import TorchTrainer
-from hessiod.core import InvalidArgument, philox
+from hessiod.core import philox
 from hessiod.mindspore import SophiaH
 
 MODEL = GPTConfig(context=16, width=32, heads=2, layers=1)
