@@ -295,3 +295,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _movable(self) -> Iterable[Tensor]:
         return [param for group in self.param_groups for param in group["params"] if param.requires_grad]
+
+    def _positions(self) -> list[int]:
+        """Of the movable parameters among all, counted through the groups."""
+        every = [param for group in self.param_groups for param in group["params"]]
+        return [position for position, param in enumerate(every) if param.requires_grad]

@@ -136,13 +136,22 @@ class GaussNewtonBartlett(Accumulator):
 
 
 class Hutchinson(Accumulator):
-    """``u * (H u)`` by reverse mode over reverse mode: the mean over ``samples`` probes and over calls."""
+    """``u * (H u)`` by reverse mode over reverse mode: the mean over ``samples`` probes and over calls.
+
+    ``indices`` are the parameters' positions in the optimizer, by which their probes are keyed.
+    """
 
     def __init__(
-        self, params: Iterable[Tensor], seed: int, step: int, probe: str = "rademacher", samples: int = 1
+        self,
+        params: Iterable[Tensor],
+        seed: int,
+        step: int,
+        probe: str = "rademacher",
+        samples: int = 1,
+        indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__(params, seed, step)
-        self.probe, self.samples = probe, samples
+        self.probe, self.samples, self.indices = probe, samples, indices
 
     def update(self, loss: Tensor | None, logits: Tensor | None, keep_graph: bool, scale: float) -> None:
         """Add the sum over this call's probes, of the loss divided by ``scale``; ``logits`` is not needed."""
@@ -154,7 +163,8 @@ class Hutchinson(Accumulator):
     def _drawn(self, grads: list[Tensor], sample: int, keep_graph: bool) -> list[Tensor]:
         """One probe times its product, by parameter."""
         number = self.calls * self.samples + sample
-        probes = philox.PROBES[self.probe](xp, self.params, seed=self.seed, step=self.step, sample=number)
+        key = dict(seed=self.seed, step=self.step, sample=number, indices=self.indices)
+        probes = philox.PROBES[self.probe](xp, self.params, **key)
         curved = [(grad, probe) for grad, probe in zip(grads, probes, strict=True) if grad.requires_grad]
         if curved:
             slopes, directions = zip(*curved, strict=True)

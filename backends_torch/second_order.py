@@ -116,7 +116,8 @@ class CurvatureOptimizer(RuleOptimizer):
         group = self.param_groups[0]
         params = self._movable()
         if group["estimator"] == "hutchinson":
-            return Hutchinson(params, group["seed"], self.steps + 1, group["probe"], group["samples"])
+            key = (group["seed"], self.steps + 1, group["probe"], group["samples"])
+            return Hutchinson(params, *key, indices=self._positions())
         return GaussNewtonBartlett(params, group["seed"], self.steps + 1, group["likelihood"], group["fraction"])
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

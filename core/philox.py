@@ -6,9 +6,9 @@ is the seed, and the counter says what the bits are for::
 
     counter = (block, index, step, stream + 256 * sample)        key = (seed mod 2^32, seed div 2^32)
 
-``block`` is the position divided by what one block yields, ``index`` numbers the parameter, ``step`` the optimizer
-step, ``sample`` the draw within a step, and ``stream`` keeps the uses apart. Every backend, every process and every
-shard computes the same bits, and a resumed run continues the sequence.
+``block`` is the position divided by what one block yields, ``index`` the parameter's position in the optimizer,
+``step`` the optimizer step, ``sample`` the draw within a step, and ``stream`` keeps the uses apart. Every backend,
+every shard and every process computes the same bits, and a resumed run continues the sequence.
 
 Words are held in int64 arrays with values in [0, 2^32). Products are formed from 16-bit halves and stay below 2^49, so
 nothing relies on wrap-around, which frameworks define differently.
@@ -90,10 +90,11 @@ def signs_from(xp, bits, like):
     return xp.reshape(xp.astype(1 - 2 * flat, like.dtype), like.shape)
 
 
-def rademacher_probes(xp, likes, *, seed, step, sample=0):
+def rademacher_probes(xp, likes, *, seed, step, sample=0, indices=None):
     """A probe of independent signs for each parameter, shaped, typed and placed like it.
 
-    A parameter's index is its place in ``likes``.
+    ``indices`` number the parameters: their positions in the optimizer, so that a parameter's probe does not depend on
+    which others are frozen. Without them it is the place in ``likes``.
 
     >>> from hessiod.backends.numpy import namespace as xp
     >>> import numpy as np
@@ -105,16 +106,18 @@ def rademacher_probes(xp, likes, *, seed, step, sample=0):
     ends = [sum(counts[: place + 1]) for place in range(len(counts))]
     numbers = [xp.arange(count, likes[0]) for count in counts]
     block = xp.concat(numbers)
-    index = xp.concat([numbers[place] * 0 + place for place in range(len(counts))])
+    places = range(len(likes)) if indices is None else indices
+    index = xp.concat([number * 0 + place for number, place in zip(numbers, places)])  # noqa: B905 - not traceable
     bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=PROBE)
     return [signs_from(xp, bits[ends[k] - counts[k] : ends[k]], likes[k]) for k in range(len(counts))]
 
 
-def normal_probes(xp, likes, *, seed, step, sample=0):
+def normal_probes(xp, likes, *, seed, step, sample=0, indices=None):
     """A probe of independent standard normal numbers for each parameter, shaped, typed and placed like it."""
+    places = range(len(likes)) if indices is None else indices
     return [
-        normals(xp, likes[place], seed=seed, step=step, index=place, sample=sample, stream=PROBE)
-        for place in range(len(likes))
+        normals(xp, like, seed=seed, step=step, index=place, sample=sample, stream=PROBE)
+        for like, place in zip(likes, places)  # noqa: B905 - not traceable
     ]
 
 

@@ -131,3 +131,13 @@ def test_streams_seeds_steps_parameters_and_samples_are_independent():
 
 def test_the_streams_differ():
     assert len({philox.PROBE, philox.TARGET, philox.WEIGHT, philox.BATCH}) == 4
+
+
+@pytest.mark.parametrize("probes", [philox.rademacher_probes, philox.normal_probes])
+def test_a_parameters_probe_depends_on_its_own_index_alone(probes):
+    """With the second of three left out, the others' stay."""
+    likes = [np.zeros(shape, np.float32) for shape in ((3, 50), (7,), (2, 2))]
+    whole = probes(xp, likes, seed=4, step=9, sample=1)
+    some = probes(xp, [likes[0], likes[2]], seed=4, step=9, sample=1, indices=[0, 2])
+    assert [array.tobytes() for array in some] == [whole[0].tobytes(), whole[2].tobytes()]
+    assert probes(xp, [likes[2]], seed=4, step=9, sample=1)[0].tobytes() != whole[2].tobytes()

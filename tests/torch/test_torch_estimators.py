@@ -31,6 +31,24 @@ def estimate(kind, params, *calls, **settings):
 # Hutchinson
 
 
+def test_freezing_a_parameter_leaves_the_others_their_probes():
+    """A parameter's probe is keyed by its position in the optimizer, counted through the groups."""
+    matrix = normal(5, 5, seed=1)
+    found = []
+    for frozen in (False, True):
+        first, second = torch.nn.Parameter(normal(3)), torch.nn.Parameter(normal(5))
+        first.requires_grad_(not frozen)
+        groups = [{"params": [first]}, {"params": [second]}]
+        opt = SophiaH(groups, lr=0.0, betas=(0.0, 0.0), weight_decay=0.0)
+        loss = second @ (matrix @ matrix.T) @ second + first.sum()
+        opt.update_curvature(loss=loss)
+        loss.backward()
+        opt.step()
+        found.append(opt.state[second]["hessian"])
+    assert torch.equal(*found)
+    assert (found[0] != 2 * (matrix @ matrix.T).diagonal()).all()  # one probe: not exact, so it shows the probe
+
+
 def network():
     """A small network's parameters and its loss; no two layers have the same shape."""
     params = [torch.nn.Parameter(normal(*shape, seed=seed)) for seed, shape in enumerate([(3, 4), (4,), (4, 2), ()])]
