@@ -21,6 +21,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.nn.optim.optimizer import _ConvertToCell
 
 from hessiod.backends_mindspore import namespace as xp
+from hessiod.backends_mindspore.holder import Holder, name_apart
 from hessiod.backends_mindspore.schedule import Constant, LearningRates, check_rate
 from hessiod.core.errors import InvalidArgument, NonFinite
 from hessiod.core.rule import Kernel, Rule
@@ -28,7 +29,7 @@ from hessiod.core.rule import Kernel, Rule
 SLOTS = 4
 
 
-class RuleOptimizer(nn.Optimizer):
+class RuleOptimizer(Holder, nn.Optimizer):
     """A rule with MindSpore's conventions: learning_rate as number, list, Tensor or Cell; groups; both modes.
 
     Args:
@@ -72,6 +73,8 @@ class RuleOptimizer(nn.Optimizer):
         self.finite = Parameter(Tensor(np.ones(len(self.parameters), bool)), name="finite", requires_grad=False)
         self._bind_state(rule)
         self._bind_groups(rule, params, learning_rate, weight_decay, numbers)
+        users = set(map(id, self.parameters))
+        name_apart([param for param in self.get_parameters() if id(param) not in users], self.parameters)
 
     def _bind_state(self, rule: Rule) -> None:
         """Name the slots, and the places of a kernel's operands and results among parameter, gradient and slots."""

@@ -10,6 +10,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from hessiod.backends_mindspore import namespace as xp
+from hessiod.backends_mindspore.holder import Holder
 from hessiod.backends_mindspore.wrong_derivatives import refuse_wrong_second_derivatives
 from hessiod.core import philox
 from hessiod.core.adahessian import spatial_average
@@ -45,7 +46,7 @@ class Forward(nn.Cell):
         return self.net(*inputs[:-1])
 
 
-class GaussNewtonBartlett(nn.Cell):
+class GaussNewtonBartlett(Holder):
     """``B * g_hat^2`` from one forward pass, whose backward is run for the loss and for the sampled targets.
 
     A target is ignored (padding, a mask of the user's) when the loss does not depend on its logits, that is, when the
@@ -83,7 +84,7 @@ class GaussNewtonBartlett(nn.Cell):
         return gnb_kernel(xp, ops.cast(total, dtype), **typed)
 
 
-class Slope(nn.Cell):
+class Slope(Holder):
     """The gradient's product with probes, and beside it the loss and the gradient."""
 
     def __init__(self, loss, weights):
@@ -97,7 +98,7 @@ class Slope(nn.Cell):
         return ops.stack(products).sum(), loss, gradients
 
 
-class Hutchinson(nn.Cell):
+class Hutchinson(Holder):
     """The mean of ``u * (H u)`` over some probes, by reverse mode over reverse mode, spatially averaged."""
 
     def __init__(self, net, loss_fn, weights, scale, seed, probe, samples, averaging):

@@ -10,6 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from hessiod.backends_mindspore.adapter import RuleOptimizer
 from hessiod.backends_mindspore.curvature import GaussNewtonBartlett, Hutchinson, Loss
+from hessiod.backends_mindspore.holder import Holder
 from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.rule import Rule
 from hessiod.core.settings import check_settings
@@ -101,7 +102,7 @@ class GaussNewtonOptimizer(CurvatureOptimizer):
         return GaussNewtonBartlett(net, loss_fn, self.parameters, scale, seed, self.likelihood, self.fraction)
 
 
-class TrainStep(nn.Cell):
+class TrainStep(Holder):
     """One training step as a Cell: ``loss = step(*inputs, target)``.
 
     The whole step, with forward, backward, curvature where it is due, and update, is one graph in both modes. It can be

@@ -1,0 +1,32 @@
+"""Cells that hold parameters of any name.
+
+MindSpore registers the members of a ParameterTuple under their own names, beside a Cell's attributes. A parameter that
+is called like one of them, "learning_rate" or "every", then replaces it or is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mindspore import Parameter, ParameterTuple, nn
+
+
+class Holder(nn.Cell):
+    """A Cell that registers a ParameterTuple's members behind the tuple's name and a dot, where no attribute is."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not isinstance(value, ParameterTuple):
+            super().__setattr__(name, value)
+            return
+        for param in value:
+            self.insert_param_to_cell(f"{name}.{param.name}", param, check_name_contain_dot=False)
+        object.__setattr__(self, name, value)
+
+
+def name_apart(own: Iterable[Parameter], others: Iterable[Parameter]) -> None:
+    """Rename an optimizer's own parameters where the user has one of that name: a graph and a checkpoint need both."""
+    taken = {param.name for param in others}
+    for param in own:
+        while param.name in taken:
+            param.name = f"optimizer.{param.name}"
