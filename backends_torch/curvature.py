@@ -95,8 +95,8 @@ class GaussNewtonBartlett(Accumulator):
         A target is ignored (padding, ``ignore_index``, a mask of the user's) when the user's loss does not depend on
         its logits, that is, when the loss's gradient with respect to them is zero in every entry.
         """
-        loss, logits = check_loss(loss), self._check_logits(logits)
-        used = self._used(loss, logits)
+        loss, logits = check_loss(loss), self.check_logits(logits)
+        used = self.used(loss, logits)
         if self.fraction < 1 and logits.dim():
             rows = ceil(np.float32(self.fraction * logits.shape[0]))  # float32 drops the dust of 0.1 * 30
             logits, used = logits[:rows], used[:rows]
@@ -106,7 +106,8 @@ class GaussNewtonBartlett(Accumulator):
         self.count += used.sum().cpu()
         self.add(grads)
 
-    def _check_logits(self, logits: Tensor | None) -> Tensor:
+    def check_logits(self, logits: Tensor | None) -> Tensor:
+        """Logits with a graph and, if targets are classes, an axis of them; or an error."""
         if not isinstance(logits, Tensor) or not logits.requires_grad:
             raise InvalidArgument(
                 f"logits: found {type(logits).__name__} without a graph, expected the model's output from which the "
@@ -119,7 +120,8 @@ class GaussNewtonBartlett(Accumulator):
             )
         return logits
 
-    def _used(self, loss: Tensor, logits: Tensor) -> Tensor:
+    def used(self, loss: Tensor, logits: Tensor) -> Tensor:
+        """Which targets the loss depends on: 0 and 1, over rows of classes or over entries."""
         with explained():
             (grad,) = torch.autograd.grad(loss, [logits], retain_graph=True, allow_unused=True)
         if grad is None:

@@ -131,7 +131,9 @@ def sum_rows(x):
 
 def spd_inverse(x):
     factor, failed = torch.linalg.cholesky_ex(x)
-    return torch.where(failed[..., None, None] == 0, torch.cholesky_inverse(factor), torch.nan)
+    done = failed[..., None, None] == 0
+    factor = torch.where(done, factor, eye(x.shape[-1], x))  # cholesky_inverse raises for a factor that is unfinished
+    return torch.where(done, torch.cholesky_inverse(factor), torch.nan)
 
 
 def eigh(x):

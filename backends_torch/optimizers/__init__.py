@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hessiod.backends_torch.adapter import RuleOptimizer
+from hessiod.backends_torch.kronecker.kfac import KFAC
+from hessiod.backends_torch.kronecker.spngd import SPNGD
+from hessiod.backends_torch.kronecker.thor import THOR
 from hessiod.backends_torch.optimizers.adahessian import AdaHessian
 from hessiod.backends_torch.optimizers.apollo import Apollo, ApolloW
 from hessiod.backends_torch.optimizers.diagonal_newton import DiagonalNewton
@@ -12,7 +15,20 @@ from hessiod.backends_torch.optimizers.first_order import SGD, AdamW
 from hessiod.backends_torch.optimizers.sophia import Sophia, SophiaH
 from hessiod.backends_torch.optimizers.sophia_g import SophiaG
 
-__all__ = ["SGD", "AdaHessian", "AdamW", "Apollo", "ApolloW", "DiagonalNewton", "Sophia", "SophiaG", "SophiaH"]
+__all__ = [
+    "KFAC",
+    "SGD",
+    "SPNGD",
+    "THOR",
+    "AdaHessian",
+    "AdamW",
+    "Apollo",
+    "ApolloW",
+    "DiagonalNewton",
+    "Sophia",
+    "SophiaG",
+    "SophiaH",
+]
 
 OPTIMIZERS: dict[str, Callable[..., RuleOptimizer]] = {
     "sophia-g": SophiaG,

@@ -30,7 +30,7 @@ def check_thresholds(thresholds: tuple[float, float]) -> None:
         )
 
 
-def damped_trace(trace_a: float, size_a: int, trace_g: float, size_g: int, damping: float) -> float:
+def damped_trace(trace_a, size_a, trace_g, size_g, damping):
     """``tr(A (x) G + damping I) = tr A * tr G + damping * dim A * dim G``.
 
     >>> damped_trace(2.0, 3, 5.0, 4, 0.5)

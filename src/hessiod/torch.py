@@ -5,7 +5,10 @@ from hessiod.backends.registry import require
 require("torch", extra="torch")
 
 from hessiod.backends_torch.optimizers import (  # noqa: E402
+    KFAC,
     SGD,
+    SPNGD,
+    THOR,
     AdaHessian,
     AdamW,
     Apollo,
@@ -16,4 +19,17 @@ from hessiod.backends_torch.optimizers import (  # noqa: E402
     SophiaH,
 )
 
-__all__ = ["SGD", "AdaHessian", "AdamW", "Apollo", "ApolloW", "DiagonalNewton", "Sophia", "SophiaG", "SophiaH"]
+__all__ = [
+    "KFAC",
+    "SGD",
+    "SPNGD",
+    "THOR",
+    "AdaHessian",
+    "AdamW",
+    "Apollo",
+    "ApolloW",
+    "DiagonalNewton",
+    "Sophia",
+    "SophiaG",
+    "SophiaH",
+]

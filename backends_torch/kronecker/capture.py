@@ -1,0 +1,250 @@
+"""Hooks that gather the sums behind A and G: for targets sampled from the model, or in the user's own backward.
+
+A forward hook forms the second moment of a layer's inputs at once, because autocast and in-place operations may change
+them later, and marks the place in the graph where the gradient of the output will appear.
+
+Monte-Carlo Fisher: :meth:`Capture.sample` pulls a sampled residual back to those places, with ``torch.autograd.grad``,
+which leaves ``.grad`` alone and does not work out gradients of weights. Empirical Fisher: the user's ``backward``
+passes there, and a hook on each takes it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.curvature import GaussNewtonBartlett, explained
+from hessiod.backends_torch.kronecker.attention import attend
+from hessiod.backends_torch.kronecker.discover import AnyLayer
+from hessiod.backends_torch.kronecker.layers import Seen
+from hessiod.backends_torch.precision import widened
+from hessiod.core.errors import InvalidArgument
+from hessiod.core.kronecker import factors
+from hessiod.core.likelihood import RESIDUALS
+
+
+class Record(NamedTuple):
+    """A forward of a layer that waits for its backward."""
+
+    layer: AnyLayer
+    seen: Seen
+    edge: GradientEdge
+
+
+class Hook:
+    """A hook that does nothing once its capture is gone, and whose copies and pickles never do anything."""
+
+    def __init__(self, capture: Capture, method: str) -> None:
+        self.capture, self.method = weakref.ref(capture), method
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Pass the call on."""
+        capture = self.capture()
+        return None if capture is None else getattr(capture, self.method)(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return inert, ()
+
+
+def nothing(*arguments: Any) -> None:
+    """What a copied hook does."""
+
+
+def inert() -> Callable[..., None]:
+    """What a hook is copied to."""
+    return nothing
+
+
+class Sums:
+    """What was gathered for one step, over micro-batches and over all uses of a layer."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[AnyLayer, tuple[Tensor, int]] = {}
+        self.outputs: dict[AnyLayer, Tensor] = {}
+        self.targets, self.counted, self.calls = 0.0, 0.0, 0
+
+    def add(self, layer: AnyLayer, seen: Seen, output: Tensor) -> None:
+        """Add one use of a layer."""
+        total, rows = self.inputs.get(layer, (0.0, 0))
+        self.inputs[layer] = (total + seen.total, rows + seen.rows)
+        self.outputs[layer] = self.outputs.get(layer, 0.0) + output
+
+    def statistics(self, layer: AnyLayer, loss_gradient: float) -> dict[str, Tensor]:
+        """A and G, or the unit-wise sums, of a layer that was seen."""
+        scalars = factors.gradient_scale(targets=self.number, loss_gradient=loss_gradient)
+        found = factors.gradient_factor(xp, self.outputs[layer], **scalars)
+        if layer.statistics == ("f",):
+            return {"f": found}
+        total, rows = self.inputs[layer]
+        return {"a": factors.input_factor(xp, total, inverse_rows=1.0 / max(rows, 1)), "g": found}
+
+    @property
+    def number(self) -> float:
+        """How many targets the loss averages: counted from logits where they were given, else from the output."""
+        return self.counted or self.targets
+
+
+class Capture:
+    """Gathers :class:`Sums` from a model's layers while ``wanted`` says that one is wanted."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: list[AnyLayer],
+        wanted: Callable[[AnyLayer], tuple[str, ...]],
+        *,
+        empirical: bool,
+        count: Callable[..., float],
+    ) -> None:
+        self.layers, self.wanted, self.empirical, self.count = layers, wanted, empirical, count
+        self.attentions = sorted(
+            {m for la in layers for m in la.modules if isinstance(m, nn.MultiheadAttention)}, key=id
+        )
+        self.by_module = {(module, layer.label): layer for layer in layers for module in layer.modules}
+        self.forget()
+        for module in dict.fromkeys(module for module, label in self.by_module if not label):
+            module.register_forward_hook(Hook(self, "forward"), with_kwargs=True)
+        model.register_forward_pre_hook(Hook(self, "model_starts"))
+        model.register_forward_hook(Hook(self, "model_ends"), always_call=True)
+
+    def forget(self) -> None:
+        """Drop everything gathered."""
+        self.sums, self.records, self.paused = Sums(), list[Record](), False
+
+    # Hooks
+
+    def model_starts(self, model: nn.Module, arguments: Any) -> None:
+        """Put attention's projections in the open."""
+        for module in self.attentions if self._gathers() else ():
+            vars(module)["forward"] = attend(module, self._observer(module))
+
+    def model_ends(self, model: nn.Module, arguments: Any, output: Any) -> None:
+        """Give attention its own forward back, and count the targets of this output once its backward comes."""
+        for module in self.attentions:
+            vars(module).pop("forward", None)
+        logits = logits_in(output) if self.empirical and self._gathers() else None
+        if logits is not None and logits.requires_grad and any(map(self.wanted, self.layers)):
+            number = self.count(logits)
+
+            def backward(grad: Tensor) -> None:
+                self.sums.targets += number
+
+            logits.register_hook(backward)
+
+    def _gathers(self) -> bool:
+        return torch.is_grad_enabled() and not self.paused
+
+    def _observer(self, module: nn.Module) -> Callable[[str, Tensor, Tensor], Tensor]:
+        def observe(label: str, x: Tensor, output: Tensor) -> Tensor:
+            return self._observed(self.by_module[module, label], module, x, output)
+
+        return observe
+
+    def forward(self, module: nn.Module, arguments: Any, options: Any, output: Tensor) -> Tensor | None:
+        """See one use of a layer."""
+        layer = self.by_module.get((module, ""))
+        if layer is None or not self._gathers() or not output.requires_grad:
+            return None
+        x = arguments[0] if arguments else next(iter(options.values()))
+        return self._observed(layer, module, x, output)
+
+    def _observed(self, layer: AnyLayer, module: nn.Module, x: Tensor, output: Tensor) -> Tensor:
+        if not self._gathers() or not output.requires_grad or not self.wanted(layer):
+            return output
+        if output._is_view():  # an in-place operation on a view would take its place in the graph away
+            output = output.clone()
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            record = Record(layer, layer.inputs(module, x), get_gradient_edge(output))
+        if self.empirical:
+            output.register_hook(lambda grad: self._arrived(record, grad))
+        else:
+            self.records.append(record)
+        return output
+
+    @torch.no_grad()
+    def _arrived(self, record: Record, grad: Tensor) -> None:
+        if not self.paused:
+            with torch.autocast(grad.device.type, enabled=False):
+                self.sums.add(record.layer, record.seen, record.layer.outputs(grad, record.seen.context))
+
+    # Targets sampled from the model
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Nothing is gathered inside: a checkpointed forward runs again there."""
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.paused = False
+
+    def sample(self, loss: Tensor, logits: Tensor, seed: int, step: int, likelihood: str) -> None:
+        """Pull a residual of sampled targets back from ``logits``, for every target that ``loss`` depends on."""
+        used = self.used(loss, logits, likelihood)
+        residual = RESIDUALS[likelihood](xp, widened(logits.detach()), seed, step, self.sums.calls)
+        records, edges = self.records, [record.edge for record in self.records]
+        if not edges:
+            raise InvalidArgument(
+                "logits: no covered layer was seen on the way to them; compute them by calling the model, after the "
+                "last step and with gradients enabled"
+            )
+        with self.pause(), explained():
+            grads = torch.autograd.grad(
+                logits, edges, (residual * used).to(logits.dtype), retain_graph=True, allow_unused=True
+            )
+        left = list[Record]()
+        for record, grad in zip(records, grads, strict=True):
+            if grad is None:
+                left.append(record)
+            else:
+                self._arrived(record, grad)
+        self.records = left
+        self.sums.calls += 1
+
+    def used(self, loss: Tensor, logits: Tensor, likelihood: str) -> Tensor:
+        """Which targets the loss depends on, and count them."""
+        counter = GaussNewtonBartlett([], 0, 0, likelihood)
+        with self.pause():
+            used = counter.used(loss, logits)
+        self.sums.counted += self.count(logits, used)
+        return used
+
+
+def logits_in(output: Any) -> Tensor | None:
+    """The model's output among what it returned: ``.logits``, or the first tensor that is not a scalar."""
+    if isinstance(output, Tensor):
+        return output if output.dim() else None
+    named = getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return named
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else ()
+    return next((found for found in map(logits_in, parts) if found is not None), None)
+
+
+class Counter:
+    """How many terms the user's loss averages, from the output it was computed from.
+
+    ``reduction`` is the loss's: "mean" over all targets (rows of classes, or entries), "batchmean" is the sum divided
+    by the length of the first axis, "sum" is the sum.
+    """
+
+    def __init__(self, likelihood: str, reduction: str) -> None:
+        self.likelihood, self.reduction = likelihood, reduction
+
+    def __call__(self, logits: Tensor, used: Tensor | None = None) -> float:
+        """The number; ``used`` marks targets that are not ignored."""
+        if self.reduction == "sum":
+            return 1.0
+        if self.reduction == "batchmean":
+            return float(logits.shape[0])
+        if used is not None:
+            return float(used.sum())
+        return float(prod(logits.shape[:-1]) if self.likelihood == "categorical" else logits.numel())
