@@ -153,8 +153,8 @@ class KFAC(KroneckerOptimizer):
             raise InvalidState(
                 "update_damping: it is due after every adapt_every-th step and only then; ask opt.damping_due"
             )
-        losses = [loss.item() if isinstance(loss, Tensor) else float(loss) for loss in (before, after)]
-        self.damping = self._levenberg.next(self.damping, *losses, self._model)
+        first, last = (loss.item() if isinstance(loss, Tensor) else float(loss) for loss in (before, after))
+        self.damping = self._levenberg.next(self.damping, first, last, self._model)
         self._model = 0.0
 
     def _step(self) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.adapter import RuleOptimizer
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, check_loss
+from hessiod.backends_torch.fast import advance, first_nonfinite
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.capture import Capture, Counter
 from hessiod.backends_torch.kronecker.discover import AnyLayer, discover
@@ -215,9 +216,8 @@ class KroneckerOptimizer(RuleOptimizer):
             return
         for layer, new in fresh.items():
             self._store(layer, new)
-        for index, param, _ in work:
-            direction = directions.get(param, grads[param])
-            self._update(self.param_groups[index], param, direction, values[index], None)
+        moves = [(index, param, directions.get(param, grads[param])) for index, param, _ in work]
+        advance(self, moves, values, None)
         self._moved_by(grads)
         for group in self.param_groups:
             group["step"] += 1
@@ -307,13 +307,14 @@ class KroneckerOptimizer(RuleOptimizer):
 
     def _usable(self, directions: Mapping[Tensor, Tensor]) -> bool:
         """Whether every direction is finite; otherwise raise, or return False if that was chosen."""
-        bad = [param for param, direction in directions.items() if not torch.isfinite(direction).all()]
-        if bad and self.param_groups[0]["nonfinite"] == "raise":
+        place = first_nonfinite(list(directions.values()))
+        if place is not None and self.param_groups[0]["nonfinite"] == "raise":
+            name = self._names[list(directions)[place]]
             raise NonFinite(
-                f"the natural gradient of {self._names[bad[0]]!r} is not finite; nothing was changed. Raise damping, "
+                f"the natural gradient of {name!r} is not finite; nothing was changed. Raise damping, "
                 "or construct the optimizer with nonfinite='skip' to pass over such steps"
             )
-        return not bad
+        return place is None
 
     def _store(self, layer: AnyLayer, new: Mapping[str, Any]) -> None:
         state, prefix = self.state[layer.params[0]], f"{layer.label}." if layer.label else ""

@@ -19,7 +19,7 @@ DAMPING = Hyperparameter(
     1e-3, low=0.0, open_low=True, way_out="1e-4 to 1e-1 is usual; larger is closer to gradient descent"
 )
 
-RAISE, ATTEMPTS = 10.0, 12
+RAISE, ATTEMPTS = 10.0, 30
 """What damping is multiplied by when a damped factor is not positive definite, and how often."""
 
 
