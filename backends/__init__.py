@@ -5,7 +5,9 @@
 ``registry``    backends by name; nothing is imported until asked for
 ``numpy``       the reference backend: every kernel, no autodiff
 ``onnx``        a witness: every kernel from its exported ONNX function; ``hessiod export`` writes it
-``gpt``         the character GPT of ``hessiod train``, as far as it is framework-free
+``training``    what a training run is, as far as it is framework-free
+``gpt``         the character GPT of ``hessiod train``: shape, text, settings
+``digits``      a two-layer perceptron on handwritten digits: shape, images, settings
 ``checkpoint``  arrays and settings in one safetensors file, written atomically
 ==============  ========================================================================
 """

@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from hessiod.backends.gpt.trainer import Trainer
+from hessiod.backends.training.trainer import Trainer
 from hessiod.core.errors import InvalidArgument
 
 NAMESPACE: Mapping[str, str] = {
@@ -125,7 +125,7 @@ class Backend(Protocol):
         """The values of a native array."""
 
     def trainer(self, **arguments: Any) -> Trainer:
-        """The character GPT with an optimizer of this backend (:class:`hessiod.backends.gpt.trainer.Trainer`).
+        """A network with an optimizer of this backend (:class:`hessiod.backends.training.trainer.Trainer`).
 
         Only called when ``optimizers`` is not empty.
         """

@@ -8,7 +8,7 @@
 ``wrong_derivatives``  nets that SophiaH refuses
 ``second_order``       when curvature is due, and ``TrainStep``
 ``optimizers``         the classes that users import, each a rule and a signature
-``gpt``                the character GPT as Cells; ``trainer`` trains it
+``gpt``, ``mlp``       the character GPT and the digits perceptron as Cells; ``trainer`` trains them
 ``checkpoint``         nets and optimizers as checkpoint files see them
 ``backend``            the object behind the entry point
 =====================  ==================================================================

@@ -59,7 +59,7 @@ class MindSporeBackend:
         return array.asnumpy()
 
     def trainer(self, **arguments: Any) -> MindSporeTrainer:
-        """The character GPT in MindSpore."""
+        """A network and an optimizer."""
         return MindSporeTrainer(**arguments)
 
 

@@ -1,22 +1,28 @@
-"""Trains the character GPT with an optimizer of this package; see :class:`hessiod.backends.gpt.trainer.Trainer`."""
+"""Trains a network with an optimizer of this package; see :class:`hessiod.backends.training.trainer.Trainer`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 
-from hessiod.backends.gpt.config import RunConfig
-from hessiod.backends.gpt.trainer import StepMetrics
+from hessiod.backends.digits.config import MLPConfig
+from hessiod.backends.gpt.config import GPTConfig
+from hessiod.backends.training.run import RunConfig
+from hessiod.backends.training.trainer import StepMetrics
 from hessiod.backends_mindspore import checkpoint
 from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
+from hessiod.backends_mindspore.mlp import MLP
 from hessiod.backends_mindspore.optimizers import OPTIMIZERS
 from hessiod.backends_mindspore.second_order import TrainStep
+
+NETWORKS: Mapping[type, Callable[[Any], nn.Cell]] = {GPTConfig: GPT, MLPConfig: MLP}
+"""The Cell that a model's description means."""
 
 
 class WarmUp(LearningRateSchedule):
@@ -37,13 +43,11 @@ class MindSporeTrainer:
 
     def __init__(self, config: RunConfig, weights: Mapping[str, np.ndarray]) -> None:
         self.config = config
-        self.net = GPT(config.model)
+        self.net = NETWORKS[type(config.model)](config.model)
         parameters = {parameter.name: parameter for parameter in self.net.trainable_params()}
         self.parameters = {name: parameters[name] for name in config.model.shapes}
         rate = WarmUp(config)
-        self.optimizer = OPTIMIZERS[config.optimizer](
-            list(self.parameters.values()), learning_rate=rate, **config.options
-        )
+        self.optimizer = OPTIMIZERS[config.kind](list(self.parameters.values()), learning_rate=rate, **config.options)
         self.slots = self.optimizer.slot_names
         self._write({f"model/{name}": array for name, array in weights.items()})
         self.train = TrainStep(self.net, CrossEntropy(), self.optimizer)
@@ -54,6 +58,10 @@ class MindSporeTrainer:
         loss = float(self.train(Tensor(inputs), Tensor(targets)).asnumpy())
         clip_fraction = getattr(self.optimizer, "clip_fraction", None)
         return StepMetrics(loss, lr, clip_fraction() if clip_fraction else None)
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """The network's output."""
+        return self.net(Tensor(inputs)).asnumpy()
 
     def _arrays(self) -> dict[str, ms.Parameter]:
         arrays = {f"model/{name}": parameter for name, parameter in self.parameters.items()}

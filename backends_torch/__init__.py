@@ -1,4 +1,4 @@
-"""PyTorch: any rule as a ``torch.optim.Optimizer``, curvature from its autograd, the character GPT.
+"""PyTorch: any rule as a ``torch.optim.Optimizer``, curvature from its autograd, two networks.
 
 ================  ==========================================================================
 ``namespace``     array functions for core/
@@ -9,7 +9,8 @@
 ``states``        what is kept for each parameter, and the check of a ``state_dict``
 ``diagnostics``   shares and quantiles of the state, on demand
 ``optimizers``    the classes that users import, each a rule and a signature
-``gpt``           the character GPT as ``torch.nn`` modules, and its trainer
+``gpt``, ``mlp``  the character GPT and the digits perceptron as ``torch.nn`` modules
+``trainer``       the loop that trains them
 ``checkpoint``    models and optimizers as checkpoint files see them
 ``backend``       the object behind the entry point
 ================  ==========================================================================

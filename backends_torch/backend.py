@@ -61,7 +61,7 @@ class TorchBackend:
         return array.detach().cpu().numpy()
 
     def trainer(self, **arguments: Any) -> TorchTrainer:
-        """The character GPT in torch."""
+        """A network and an optimizer."""
         return TorchTrainer(**arguments)
 
 

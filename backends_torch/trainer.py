@@ -1,22 +1,29 @@
-"""Trains the character GPT with an optimizer of this package; see :class:`hessiod.backends.gpt.trainer.Trainer`."""
+"""Trains a network with an optimizer of this package; see :class:`hessiod.backends.training.trainer.Trainer`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from hessiod.backends.gpt.config import RunConfig
-from hessiod.backends.gpt.trainer import StepMetrics
+from hessiod.backends.digits.config import MLPConfig
+from hessiod.backends.gpt.config import GPTConfig
+from hessiod.backends.training.run import RunConfig
+from hessiod.backends.training.trainer import StepMetrics
 from hessiod.backends_torch import checkpoint
 from hessiod.backends_torch.gpt import GPT
+from hessiod.backends_torch.mlp import MLP
 from hessiod.backends_torch.optimizers import OPTIMIZERS
 from hessiod.backends_torch.second_order import CurvatureOptimizer
+
+NETWORKS: Mapping[type, Callable[[Any], nn.Module]] = {GPTConfig: GPT, MLPConfig: MLP}
+"""The module that a model's description means."""
 
 
 class TorchTrainer:
@@ -25,21 +32,21 @@ class TorchTrainer:
     def __init__(self, config: RunConfig, weights: Mapping[str, np.ndarray], dtype: str = "float32") -> None:
         self.config = config
         self.dtype = getattr(torch, dtype)
-        self.model = GPT(config.model)
+        self.model = NETWORKS[type(config.model)](config.model)
         self.model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
         self.model.to(self.dtype)
         self.names = list(config.model.shapes)
         parameters = dict(self.model.named_parameters())
         self.parameters = [parameters[name] for name in self.names]
-        self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, lr=config.peak, **config.options)
+        self.optimizer = OPTIMIZERS[config.kind](self.parameters, lr=config.peak, **config.options)
         self.slots = self.optimizer.rule_of(self.optimizer.param_groups[0]).slots
         self.schedule = LambdaLR(self.optimizer, config.factor)
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
         """One step on one batch."""
         optimizer = self.optimizer
-        logits = self.model(torch.from_numpy(inputs))
-        loss = F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).long().flatten())
+        logits = self.model(self._tensor(inputs))
+        loss = F.cross_entropy(logits.flatten(0, -2), torch.from_numpy(targets).long().flatten())
         if isinstance(optimizer, CurvatureOptimizer) and optimizer.curvature_due:
             optimizer.update_curvature(loss=loss, logits=logits)
         loss.backward()
@@ -50,13 +57,23 @@ class TorchTrainer:
         clip_fraction = getattr(optimizer, "clip_fraction", None)
         return StepMetrics(loss.item(), lr, clip_fraction() if clip_fraction else None)
 
+    def _tensor(self, inputs: np.ndarray) -> Tensor:
+        """Tokens as they are, features in the dtype of the weights."""
+        tensor = torch.from_numpy(inputs)
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """The network's output."""
+        with torch.no_grad():
+            return self.model(self._tensor(inputs)).numpy()
+
     def state(self) -> dict[str, np.ndarray]:
         """A copy of weights and optimizer slots."""
         arrays = {}
         for name, parameter in zip(self.names, self.parameters, strict=True):
             arrays[f"model/{name}"] = parameter.detach().numpy().copy()
             for slot, value in self.optimizer.state.get(parameter, {}).items():
-                if isinstance(value, torch.Tensor):
+                if isinstance(value, Tensor):
                     arrays[f"optimizer/{name}/{slot}"] = value.numpy().copy()
         return arrays
 

@@ -8,6 +8,7 @@
 ``backend_suite`` the suite as a pytest class, for the tests of a backend
 ``functions``     level 0: the namespace's functions against numpy
 ``kernels``       level 1: kernels against published formulas and each other
+``problems``      what level 4 trains, on data that ships with the suite
 ``trajectories``  level 4: training runs against golden losses and each other
 ``enclosure``     which results a faithful evaluation may have
 ``formulas``      the published formulas in extended precision

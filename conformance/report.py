@@ -21,7 +21,7 @@ def figure(value: float | None) -> str:
 SECTIONS = {
     "formula": "Level 1: kernels against the published formulas",
     "agreement": "Level 1: kernels against the numpy backend",
-    "L4": "Level 4: training runs of the character GPT",
+    "L4": "Level 4: training runs of the character GPT and of the digits perceptron",
 }
 Matrix = dict[str, dict[str, Case]]
 

@@ -13,9 +13,10 @@ from hessiod.conformance.case import Case
 from hessiod.conformance.check import Check, Outcome, perform
 from hessiod.conformance.functions import function_checks
 from hessiod.conformance.kernels import kernel_checks
+from hessiod.conformance.problems import golden
 from hessiod.conformance.result import Report, case_set
 from hessiod.conformance.selection import EVERYTHING, NONE_KNOWN, KnownFailures, Selection
-from hessiod.conformance.trajectories import golden, trajectory_checks
+from hessiod.conformance.trajectories import trajectory_checks
 
 Perform = Callable[[Check, dict[str, tuple[float, ...]]], Outcome]
 

@@ -15,7 +15,7 @@ os.environ.setdefault("GLOG_v", "3")  # MindSpore's warnings, before its import
 
 from rich.console import Console
 
-from hessiod.backends.gpt.config import RunConfig
+from hessiod.backends.training.run import RunConfig
 from hessiod.cli.plot import draw_losses, read_metrics
 from hessiod.cli.train import prepare, reporting, run_steps
 from hessiod.conformance.case import PASS

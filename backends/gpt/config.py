@@ -1,12 +1,9 @@
-"""The shape of the network and the settings of a run."""
+"""The shape of the network, its start, and what each optimizer is given on it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import isfinite
-
-from hessiod.core.errors import InvalidArgument
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -45,60 +42,36 @@ class GPTConfig:
             "head.weight": (self.vocabulary, self.width),
         }
 
+    @property
+    def settings(self) -> Mapping[str, Mapping[str, float]]:
+        """What ``hessiod train`` gives each optimizer."""
+        return SETTINGS
+
+    def start(self, name: str) -> tuple[float, float]:
+        """N(0, 0.02^2) for matrices, 1 and 0 for the norms' weights and biases.
+
+        The two projections that write into the residual stream are divided by ``sqrt(2 * layers)``, as in GPT-2.
+        """
+        if "norm" in name:
+            return (1.0, 0.0) if name.endswith("weight") else (0.0, 0.0)
+        into_stream = name.endswith(("merge.weight", "contract.weight"))
+        return 0.0, 0.02 / ((2 * self.layers) ** 0.5 if into_stream else 1.0)
+
 
 SETTINGS: Mapping[str, Mapping[str, float]] = {
     "sophia-g": {"lr": 5e-4, "rho": 0.5},
     "sophia-h": {"lr": 5e-4, "rho": 0.1},
     "adahessian": {"lr": 0.03, "eps": 1e-2, "every": 5, "spatial_averaging": 8},
     "apollo": {"lr": 0.1, "sigma": 1.0, "warmup": 0},
+    "apollow": {"lr": 0.1, "sigma": 1.0, "warmup": 0, "weight_decay": 0.01},
     "diagonal-newton": {"lr": 0.01, "damping": 0.1, "every": 5},
     "adamw": {"lr": 3e-3},
     "sgd": {"lr": 0.1},
+    "momentum": {"lr": 0.02, "momentum": 0.9},
+    "nesterov": {"lr": 0.05, "momentum": 0.9, "nesterov": True},
 }
 """What ``hessiod train`` gives each optimizer: a coarse search on this model, no claim about others.
 
 Sophia's rho is ten times the paper's, because an estimate over 512 targets, not half a million, is that much noisier;
 it leaves about a third of the entries unclipped after 200 steps.
 """
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides the numbers of a run."""
-
-    optimizer: str
-    seed: int = 0
-    batch: int = 8
-    lr: float | None = None
-    warmup: int = 20
-    hyperparameters: Mapping[str, float] = field(default_factory=dict)
-    model: GPTConfig = GPTConfig()
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in SETTINGS:
-            raise InvalidArgument(f"optimizer: found {self.optimizer!r}, expected one of {', '.join(SETTINGS)}")
-        if self.batch < 1:
-            raise InvalidArgument(f"batch: found {self.batch}, expected at least 1 sequence")
-        if self.lr is not None and not (isfinite(self.lr) and self.lr >= 0):
-            raise InvalidArgument(f"lr: found {self.lr}, expected a number >= 0; leave it out for the optimizer's own")
-        if not 0 <= self.seed < 2**64:
-            raise InvalidArgument(f"seed: found {self.seed}, expected an integer in [0, 2^64)")
-
-    @property
-    def peak(self) -> float:
-        """The learning rate after the warm-up."""
-        return SETTINGS[self.optimizer]["lr"] if self.lr is None else self.lr
-
-    @property
-    def options(self) -> dict[str, float]:
-        """The optimizer's arguments besides the learning rate."""
-        own = {name: value for name, value in SETTINGS[self.optimizer].items() if name != "lr"}
-        seeded = {} if self.optimizer in ("apollo", "adamw", "sgd") else {"seed": self.seed}
-        return own | seeded | dict(self.hyperparameters)
-
-    def factor(self, step: int) -> float:
-        """The share of the peak learning rate at a step counted from 0: a linear warm-up, then constant.
-
-        It does not depend on the run's length, so a run can be stopped, resumed and prolonged.
-        """
-        return min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0

@@ -15,16 +15,17 @@ from hessiod.core.errors import InvalidArgument
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text and where it came from."""
+    """A text, where it came from, and how much of it the network sees at once."""
 
     data: np.ndarray
     source: str
+    context: int
 
-    def batch(self, step: int, *, seed: int, rows: int, context: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, step: int, *, seed: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets of a step, int32 ``[rows, context]``: a pure function of seed and step."""
         bits = philox.words(xp, np.arange(rows), seed=seed, step=step, index=0, sample=0, stream=philox.BATCH)[:, 0]
-        starts = bits % (len(self.data) - context)
-        window = self.data[starts[:, None] + np.arange(context + 1)].astype(np.int32)
+        starts = bits % (len(self.data) - self.context)
+        window = self.data[starts[:, None] + np.arange(self.context + 1)].astype(np.int32)
         return window[:, :-1], window[:, 1:]
 
 
@@ -36,7 +37,7 @@ def from_bytes(text: bytes, source: str, context: int) -> Corpus:
             f"text: found {found} in {source}, expected at least {context + 1} bytes (one context and its next byte); "
             "give a longer text"
         )
-    return Corpus(np.frombuffer(text, np.uint8), source)
+    return Corpus(np.frombuffer(text, np.uint8), source, context)
 
 
 def from_file(path: Path, context: int) -> Corpus:

@@ -35,6 +35,7 @@ OPTIMIZERS: dict[str, Callable[..., RuleOptimizer]] = {
     "sophia-h": SophiaH,
     "adahessian": AdaHessian,
     "apollo": Apollo,
+    "apollow": ApolloW,
     "diagonal-newton": DiagonalNewton,
     "adamw": AdamW,
     "sgd": SGD,

@@ -1,5 +1,6 @@
-"""Golden trajectories: the losses of the character GPT in float64, step by step.
+"""Golden trajectories, the losses of each problem in float64, step by step, and the data behind them.
 
 They let a machine with one framework be held against numbers that came from elsewhere. ``python -m
-hessiod.conformance.golden`` makes them anew, with torch in float64.
+hessiod.conformance.golden`` makes them anew, with torch in float64; ``python -m hessiod.conformance.golden.digits``
+cuts the images from scikit-learn's.
 """

@@ -6,9 +6,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from hessiod.backends.gpt.config import SETTINGS, GPTConfig, RunConfig
+from hessiod.backends.gpt.config import SETTINGS, GPTConfig
 from hessiod.backends.gpt.corpus import from_bytes, from_file, python_documentation
-from hessiod.backends.gpt.weights import initial_weights
+from hessiod.backends.training.run import RunConfig
+from hessiod.backends.training.weights import initial_weights
 from hessiod.core import InvalidArgument
 
 CONTEXT = 8
@@ -41,14 +42,14 @@ def test_a_text_that_cannot_be_read_is_refused(tmp_path):
 
 def test_the_shortest_text_yields_its_only_window(tmp_path):
     (tmp_path / "t").write_bytes(b"123456789")
-    inputs, targets = from_file(tmp_path / "t", CONTEXT).batch(0, seed=0, rows=2, context=CONTEXT)
+    inputs, targets = from_file(tmp_path / "t", CONTEXT).batch(0, seed=0, rows=2)
     assert bytes(inputs[1].astype(np.uint8)) == b"12345678"
     assert bytes(targets[1].astype(np.uint8)) == b"23456789"
 
 
 def test_batches_are_windows_of_the_text_with_the_next_byte_as_target():
     text = bytes(range(256)) * 3
-    inputs, targets = from_bytes(text, "here", 16).batch(5, seed=1, rows=64, context=16)
+    inputs, targets = from_bytes(text, "here", 16).batch(5, seed=1, rows=64)
     assert inputs.shape == targets.shape == (64, 16)
     assert inputs.dtype == targets.dtype == np.int32
     np.testing.assert_array_equal(targets, (inputs + 1) % 256)
@@ -58,14 +59,14 @@ def test_batches_are_windows_of_the_text_with_the_next_byte_as_target():
 
 def test_every_window_can_be_drawn():
     corpus = from_bytes(bytes(range(20)), "here", 16)
-    inputs, _ = corpus.batch(0, seed=0, rows=200, context=16)
+    inputs, _ = corpus.batch(0, seed=0, rows=200)
     assert set(inputs[:, 0]) == {0, 1, 2, 3}
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
     corpus = python_documentation(64)
     first, again, later, other = (
-        corpus.batch(step, seed=seed, rows=8, context=64)[0] for step, seed in ((3, 1), (3, 1), (4, 1), (3, 2))
+        corpus.batch(step, seed=seed, rows=8)[0] for step, seed in ((3, 1), (3, 1), (4, 1), (3, 2))
     )
     np.testing.assert_array_equal(first, again)
     assert (first != later).any()

@@ -155,7 +155,7 @@ def test_an_interrupted_run_leaves_a_checkpoint_that_resumes(tmp_path):
     code = f"""
 from hessiod.cli.train import prepare, run_steps
 from pathlib import Path
-from hessiod.backends.gpt.config import RunConfig
+from hessiod.backends.training.run import RunConfig
 run = prepare(RunConfig(optimizer="adamw"), "torch", None, Path({str(tmp_path / "run")!r}), None)
 def interrupt(row):
     if row["step"] == 7:

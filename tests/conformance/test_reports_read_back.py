@@ -5,11 +5,11 @@ import pytest
 
 from hessiod.conformance.case import FAIL, PASS
 from hessiod.conformance.compare import compare
+from hessiod.conformance.problems import golden
 from hessiod.conformance.report import write_reports
 from hessiod.conformance.result import Report, sha256
 from hessiod.conformance.selection import Selection
 from hessiod.conformance.suite import choose, run_suite
-from hessiod.conformance.trajectories import golden
 from hessiod.conformance.verify import check_case_set, read_report
 from hessiod.core.errors import InvalidArgument
 
@@ -72,7 +72,7 @@ def test_rows_left_out_other_golden_data_and_partial_runs_are_refused_although_t
     with pytest.raises(InvalidArgument, match="case set"):
         check_case_set(read_report(path), golden(), None)
     with pytest.raises(InvalidArgument, match="another release"):
-        check_case_set(report, {**golden(), "adamw": golden()["adamw"] + 1e-3}, None)
+        check_case_set(report, {**golden(), "gpt.adamw": golden()["gpt.adamw"] + 1e-3}, None)
     with pytest.raises(InvalidArgument, match=r"lacks 1 rows .* such as L1/new"):
         check_case_set(report, golden(), [*ids(report), "L1/new"])
     with pytest.raises(InvalidArgument, match="partial"):

@@ -12,6 +12,7 @@ from hessiod.conformance import kernels, report, suite, trajectories
 from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED
 from hessiod.conformance.enclosure import enclose
 from hessiod.conformance.formulas import FORMULAS
+from hessiod.conformance.problems import golden
 from hessiod.conformance.result import Report, sha256
 from hessiod.conformance.selection import NONE_KNOWN
 from hessiod.core.rules import RULES
@@ -171,7 +172,7 @@ def test_trajectories_that_drift_or_raise_fail_and_a_backend_without_optimizers_
         def trainer(self, config, weights):
             if config.optimizer == "sgd":
                 raise RuntimeError("no memory")
-            losses = iter(trajectories.golden()["adamw"] * (1 + 2e-4))
+            losses = iter(golden()["gpt.adamw"] * (1 + 2e-4))
             return SimpleNamespace(step=lambda inputs, targets: SimpleNamespace(loss=next(losses)))
 
     rows = {case.id: case for case in rows_of(trajectories.trajectory_checks([Drifting()]))}

@@ -9,10 +9,11 @@ import torch
 from mindspore import Tensor
 from torch.nn import functional as F
 
-from hessiod.backends.gpt.config import GPTConfig, RunConfig
+from hessiod.backends.gpt.config import GPTConfig
 from hessiod.backends.gpt.corpus import python_documentation
-from hessiod.backends.gpt.weights import initial_weights
 from hessiod.backends.numpy import namespace as numpy_xp
+from hessiod.backends.training.run import RunConfig
+from hessiod.backends.training.weights import initial_weights
 from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
 from hessiod.backends_mindspore.trainer import MindSporeTrainer
 from hessiod.backends_torch.gpt import GPT as TorchGPT
@@ -25,7 +26,7 @@ CORPUS = python_documentation(MODEL.context)
 
 
 def batch(step):
-    return CORPUS.batch(step, seed=5, rows=4, context=MODEL.context)
+    return CORPUS.batch(step, seed=5, rows=4)
 
 
 def error(ours, theirs):

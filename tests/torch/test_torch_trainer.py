@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from hessiod.backends import load
-from hessiod.backends.gpt.config import SETTINGS, GPTConfig, RunConfig
+from hessiod.backends.gpt.config import SETTINGS, GPTConfig
 from hessiod.backends.gpt.corpus import python_documentation
-from hessiod.backends.gpt.weights import initial_weights
+from hessiod.backends.training.run import RunConfig
+from hessiod.backends.training.weights import initial_weights
 from hessiod.backends_torch.gpt import GPT
 from hessiod.core import InvalidArgument
 
@@ -21,7 +22,7 @@ def trainer(optimizer, seed=0, dtype="float32"):
 
 def go(run, start, stop):
     corpus = python_documentation(SMALL.context)
-    return [run.step(*corpus.batch(step, seed=0, rows=4, context=SMALL.context)) for step in range(start, stop)]
+    return [run.step(*corpus.batch(step, seed=0, rows=4)) for step in range(start, stop)]
 
 
 def test_the_networks_parameters_are_the_configurations_in_order():

@@ -15,10 +15,10 @@ from hessiod.conformance.check import perform
 from hessiod.conformance.compare import Comparison
 from hessiod.conformance.compare import compare as compare_reports
 from hessiod.conformance.isolation import Isolation
+from hessiod.conformance.problems import golden
 from hessiod.conformance.report import figure, headline, write_reports
 from hessiod.conformance.selection import NONE_KNOWN, KnownFailures, Selection
 from hessiod.conformance.suite import choose, plan, run_suite
-from hessiod.conformance.trajectories import golden
 from hessiod.conformance.verify import check_case_set, read_report
 from hessiod.core.errors import BackendUnavailable, InvalidArgument
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -18,10 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hessiod.backends import load
 from hessiod.backends.checkpoint import Container, write_atomically
 from hessiod.backends.checkpoint.legacy import modern
-from hessiod.backends.gpt.config import SETTINGS, RunConfig
+from hessiod.backends.gpt.config import SETTINGS, GPTConfig
 from hessiod.backends.gpt.corpus import Corpus, from_file, python_documentation
-from hessiod.backends.gpt.trainer import Trainer
-from hessiod.backends.gpt.weights import initial_weights
+from hessiod.backends.training.run import RunConfig
+from hessiod.backends.training.trainer import Trainer
+from hessiod.backends.training.weights import initial_weights
 from hessiod.cli.files import make_folder
 from hessiod.cli.plot import draw_losses, read_metrics
 from hessiod.core.errors import InvalidArgument
@@ -71,8 +72,7 @@ class Run:
     def step(self) -> dict[str, Any]:
         """Train on the next batch; return the line for ``metrics.jsonl``."""
         start = time.perf_counter()
-        model = self.config.model
-        batch = self.corpus.batch(self.done, seed=self.config.seed, rows=self.config.batch, context=model.context)
+        batch = self.corpus.batch(self.done, seed=self.config.seed, rows=self.config.batch)
         metrics = self.trainer.step(*batch)
         self.done += 1
         seconds = time.perf_counter() - start
@@ -132,10 +132,10 @@ def reporting(run: Run, steps: int, console: Console) -> Iterator[Callable[[dict
 
 def prepare(config: RunConfig, backend: str, text: Path | None, out: Path, resume: Path | None) -> Run:
     """A run ready to go; every mistake in the arguments is found here, before a file is written."""
-    context = config.model.context
+    context = cast(GPTConfig, config.model).context
     corpus = python_documentation(context) if text is None else from_file(text, context)
     loaded = load(backend)
-    if config.optimizer not in loaded.optimizers:
+    if config.kind not in loaded.optimizers:
         known = ", ".join(loaded.optimizers) or "none"
         raise InvalidArgument(f"optimizer: backend {backend!r} has {known}, not {config.optimizer!r}; choose another")
     trainer = loaded.trainer(config=config, weights=initial_weights(config.model, config.seed))

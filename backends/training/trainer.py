@@ -1,4 +1,4 @@
-"""What a framework supplies to train the character GPT: a network, an optimizer, and their state by name."""
+"""What a framework supplies to train a network: the network, an optimizer, and their state by name."""
 
 from __future__ import annotations
 
@@ -22,14 +22,21 @@ class Trainer(Protocol):
     """A network with an optimizer, constructed from a RunConfig and its initial weights by ``Backend.trainer``.
 
     Arrays are named ``model/<parameter>`` and ``optimizer/<parameter>/<slot>`` on every framework, with the names and
-    shapes of :class:`~hessiod.backends.gpt.config.GPTConfig`; settings hold the step count.
+    shapes of the run's :class:`~hessiod.backends.training.model.Model`; settings hold the step count.
     """
 
     slots: tuple[str, ...]
     """The optimizer's state slots; each parameter has one array in each."""
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
-        """Train on one batch of int32 ``[rows, context]`` tokens; the loss is the mean over all targets, in nats."""
+        """Train on one batch; the loss is the mean over all targets, in nats.
+
+        Inputs are int32 ``[rows, context]`` tokens or float32 ``[rows, features]``, targets int32 with the shape of the
+        logits but for their last axis.
+        """
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """The network's output ``[..., classes]`` with its present weights; nothing is changed."""
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of every array that the next step depends on."""
