@@ -13,20 +13,23 @@ from hessiod.backends.training.weights import initial_weights
 
 
 @pytest.fixture(scope="module")
-def halves():
-    """1437 images to train on and 360 to test on, those of benchmarks/digits.py."""
-    digits = from_levels(*load_digits(return_X_y=True))
+def digits():
+    return from_levels(*load_digits(return_X_y=True))
+
+
+def accuracy(optimizer, digits, seed):
+    """The share of 360 images that a run got right which trained on the other 1437; the seed decides which."""
     rows = np.arange(len(digits.labels))
-    training, test = train_test_split(rows, test_size=360, stratify=digits.labels, random_state=0)
-    return digits.some(training), digits.some(test)
+    training, test = train_test_split(rows, test_size=360, stratify=digits.labels, random_state=seed)
+    config = RunConfig(optimizer, seed=seed, batch=128, model=MLPConfig())
+    trainer = load("torch").trainer(config=config, weights=initial_weights(config.model, seed))
+    for step in range(300):
+        trainer.step(*digits.some(training).batch(step, seed=seed, rows=config.batch))
+    return (trainer.logits(digits.images[test]).argmax(1) == digits.labels[test]).mean()
 
 
 @pytest.mark.parametrize("optimizer", sorted(SETTINGS))
-def test_it_reaches_97_percent_of_unseen_digits(optimizer, halves):
-    training, test = halves
-    config = RunConfig(optimizer, batch=128, model=MLPConfig())
-    trainer = load("torch").trainer(config=config, weights=initial_weights(config.model, config.seed))
-    for step in range(300):
-        trainer.step(*training.batch(step, seed=config.seed, rows=config.batch))
-    right = trainer.logits(test.images).argmax(1) == test.labels
-    assert right.mean() >= 0.97
+def test_it_reaches_97_percent_of_unseen_digits(optimizer, digits):
+    """On average over three seeds: one image is 0.3 %, and seeds differ by a few."""
+    found = [accuracy(optimizer, digits, seed) for seed in range(3)]
+    assert np.mean(found) >= 0.97, found
