@@ -67,7 +67,9 @@ class CurvatureOptimizer(RuleOptimizer):
 
     def _newcomers(self) -> Iterator[bool]:
         for group in self.param_groups:
-            if group["missing"] == "raise":  # otherwise a parameter may never get a gradient
+            if group["missing"] != "raise":  # a parameter may never get a gradient
+                continue
+            if not all(map(self.state.__contains__, group["params"])):
                 yield from (param.requires_grad and param not in self.state for param in group["params"])
 
     def refreshes_by(self, step: int) -> int:

@@ -11,6 +11,7 @@ import sys
 import typer
 
 from hessiod.cli.backends import backends
+from hessiod.cli.bench import bench
 from hessiod.cli.conformance import conformance
 from hessiod.cli.export import export
 from hessiod.cli.train import train
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (backends, export, train):
+for command in (backends, bench, export, train):
     app.command()(command)
 app.add_typer(conformance, name="conformance")
 

@@ -1,0 +1,180 @@
+"""A step of each rule in PyTorch, against torch's fused optimizers, other libraries, and the memory's speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from hessiod.backends import kernels
+from hessiod.bench.bandwidth import stream
+from hessiod.bench.lists import LISTS, TITLES
+from hessiod.bench.row import Row
+from hessiod.bench.settings import Settings
+from hessiod.bench.timing import Times, interleaved
+from hessiod.core import RULES
+from hessiod.core.trace import Program, traffic
+from hessiod.torch import SGD, AdaHessian, AdamW, Apollo, DiagonalNewton, SophiaH
+
+Params = list[torch.nn.Parameter]
+Candidates = dict[str, Callable[[], Any]]
+FUSED = "torch AdamW(fused)"
+FUSED_SGD = "torch SGD(fused)"
+UNCHECKED = ", unchecked"
+FOREACH = "torch foreach_add"
+STREAMS = {"stream 4 to 2": (4, 2), "stream 4 to 3": (4, 3)}
+RATE = 1e-9  # so that parameters hardly move, however long they are timed
+
+OURS: dict[str, tuple[Callable[..., Any], str]] = {
+    "Sophia": (SophiaH, "sophia"),
+    "AdaHessian": (AdaHessian, "adahessian"),
+    "Apollo": (Apollo, "apollo-l2"),
+    "DiagonalNewton": (DiagonalNewton, "diagonal-newton"),
+    "AdamW": (AdamW, "adamw"),
+    "SGD momentum": (lambda params, **more: SGD(params, momentum=0.9, **more), "sgd-momentum"),
+}
+"""Optimizers and the rule whose bytes they move. Sophia's two estimators have one step."""
+
+LIMITS = {
+    ("gpt", "Sophia"): 0.92,
+    ("small", "Sophia"): 0.60,
+    ("gpt", "AdaHessian"): 1.10,
+    ("gpt", "Apollo"): 1.50,
+    ("gpt", "AdamW"): 1.02,
+}
+"""What was aimed at, in units of torch's fused AdamW."""
+
+PEERS = {
+    "Sophia": ("pytorch_optimizer", "SophiaH", 3.0),
+    "AdaHessian": ("pytorch_optimizer", "AdaHessian", 3.0),
+    "Apollo": ("torch_optimizer", "Apollo", 4.0),
+}
+"""The same rule in another library, and how many times faster than it ours should be."""
+
+
+def rows(settings: Settings) -> Iterator[Row]:
+    """Every list in turn; a list's candidates share parameters and gradients and hold state of their own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    try:
+        for name in settings.lists:
+            yield from list_rows(name, settings)
+    finally:
+        torch.set_num_threads(before)
+
+
+def list_rows(name: str, settings: Settings) -> Iterator[Row]:
+    """The rows of one list."""
+    torch.manual_seed(0)
+    params = [torch.nn.Parameter(torch.randn(shape) * 0.02) for shape in LISTS[name]()]
+    candidates = {**ours(params), **fused(params), **peers(params)}
+    for param in params:
+        param.grad = torch.randn_like(param) * 0.01
+    if kernels.available():
+        candidates |= streams(params, settings.threads)
+    times = interleaved(candidates, rounds=settings.rounds)
+    group = f"{TITLES[name]}, {settings.threads} thread{'s' if settings.threads > 1 else ''}"
+    for label in OURS:
+        limit = LIMITS.get((name, label))
+        yield ratio_row(group, times, label, FUSED, limit)
+        yield ratio_row(group, times, label + UNCHECKED, FUSED, limit)
+    yield ratio_row(group, times, "SGD momentum", FUSED_SGD)
+    for label, (package, kind, factor) in PEERS.items():
+        if f"{package} {kind}" in candidates:
+            yield ratio_row(group, times, f"{package} {kind}", label, factor, at_least=True)
+    if kernels.available():
+        yield from bandwidth_rows(group, params, times, 88.0 if name == "gpt" and settings.threads > 1 else None)
+
+
+def ratio_row(group: str, times: Times, name: str, peer: str, limit: float | None = None, **more: Any) -> Row:
+    """One candidate's time in units of another's."""
+    detail = f"{1e3 * times.median(name):.2f} ms against {1e3 * times.median(peer):.2f} ms"
+    return Row(group, name, peer, times.ratio(name, peer), "x", limit, detail=detail, **more)
+
+
+def ours(params: Params) -> Candidates:
+    """Our optimizers' steps, with and without the search for NaN and infinity."""
+    found: dict[str, Callable[[], Any]] = {}
+    for label in OURS:
+        optimizer = after_a_step(label, params)
+        found |= {label: optimizer.step, label + UNCHECKED: unchecked(optimizer)}
+    return found
+
+
+def after_a_step(label: str, params: Params) -> Any:
+    """One of our optimizers after its first step, with curvature that will not be due again."""
+    kind, _ = OURS[label]
+    second_order = hasattr(kind, "curvature_due")
+    optimizer = kind(params, lr=RATE, **({"every": 10**9} if second_order else {}))
+    if second_order:
+        optimizer.update_curvature(loss=sum((param * param).sum() for param in params) / 2)
+    for param in params:
+        param.grad = torch.full_like(param, 0.01)
+    optimizer.step()
+    return optimizer
+
+
+def unchecked(optimizer: Any) -> Callable[[], Any]:
+    """A step that takes gradients as they are, as torch's own optimizers do."""
+
+    def step() -> None:
+        optimizer.param_groups[0]["nonfinite"] = "ignore"
+        optimizer.step()
+        optimizer.param_groups[0]["nonfinite"] = "raise"
+
+    return step
+
+
+def fused(params: Params) -> Candidates:
+    """Torch's own fused optimizers."""
+    adamw = torch.optim.AdamW(params, lr=RATE, fused=True)
+    sgd = torch.optim.SGD(params, lr=RATE, momentum=0.9, fused=True)
+    return {FUSED: adamw.step, FUSED_SGD: sgd.step}
+
+
+def peers(params: Params) -> Candidates:
+    """The same rules in other libraries, where those are installed, without their curvature."""
+    found: dict[str, Callable[[], Any]] = {}
+    for package, kind, _ in PEERS.values():
+        if find_spec(package) is None:
+            continue
+        make = getattr(import_module(package), kind)
+        if package == "pytorch_optimizer":
+            optimizer = make(params, lr=RATE, update_period=10**9)
+            optimizer.step(hessian=[torch.ones_like(param) for param in params])
+        else:
+            optimizer = make(params, lr=RATE)
+        found[f"{package} {kind}"] = optimizer.step
+    return found
+
+
+def streams(params: Params, threads: int) -> Candidates:
+    """Loops that move as many arrays as steps do and calculate next to nothing."""
+    arrays = [[torch.ones_like(param.detach()) for param in params] for _ in range(4)]
+    sizes = [param.numel() for param in params]
+
+    def moving(reads: int, writes: int) -> Callable[[], Any]:
+        sweep = stream(reads, writes)
+        pointers = [array[place].data_ptr() for place in range(len(params)) for array in arrays[:reads]]
+        rows, scalars = [0] * len(params), [sweep.program.scalars_from({})]
+        return lambda: sweep.run(sizes, pointers, rows, scalars, threads)
+
+    found = {label: moving(*shape) for label, shape in STREAMS.items()}
+    return {**found, FOREACH: lambda: torch._foreach_add_(arrays[0], arrays[1])}
+
+
+def bandwidth_rows(group: str, params: Params, times: Times, limit: float | None) -> Iterator[Row]:
+    """Each step's share of the fastest stream, by the bytes that it cannot do without."""
+    count = sum(param.numel() for param in params)
+    sizes = {FOREACH: 12, **{label: 4 * sum(shape) for label, shape in STREAMS.items()}}
+    speeds = {label: size * count / times.median(label) / 1e9 for label, size in sizes.items()}
+    best = max(speeds, key=lambda label: speeds[label])
+    detail = ", ".join(f"{label} {speed:.1f}" for label, speed in speeds.items())
+    yield Row(group, best, "", speeds[best], "GB/s", detail=detail)
+    for label, (_, name) in OURS.items():
+        moved = 4 * traffic(Program((RULES[name].step,)).graph)
+        share = 100 * moved / sizes[best] / times.ratio(label + UNCHECKED, best)
+        yield Row(group, label + UNCHECKED, best, share, "%", limit, at_least=True, detail=f"{moved} bytes an entry")
