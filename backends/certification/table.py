@@ -8,6 +8,7 @@ because silent errors have outlived releases. So an unknown version gives *refus
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -24,6 +25,9 @@ engine raises an error that names the operator. Wrong: a number comes out and is
 Uncertified: nobody measured."""
 
 TABLES = Path(__file__).with_name("tables")
+FOLDER = "HESSIOD_CERTIFICATION"
+"""An environment variable: a folder whose tables, written by ``hessiod certify``, come before the shipped ones."""
+
 SCHEMA = "hessiod-certification-1"
 
 
@@ -125,30 +129,33 @@ def numbers(version: str) -> tuple[int, int, int]:
     return major, minor, patch
 
 
+def load(framework: str, version: str, device: str = "cpu", folder: Path | None = None) -> Table:
+    """The table about this version and device, or, with a warning, what the nearest one refuses.
+
+    Tables are looked for in ``folder``, or else in the folder that the environment variable ``HESSIOD_CERTIFICATION``
+    names and then among the shipped ones.
+    """
+    own = os.environ.get(FOLDER)
+    folders = (folder,) if folder else (Path(own), TABLES) if own else (TABLES,)
+    return found_in(folders, framework, public(version), device)
+
+
 @cache
-def load(framework: str, version: str, device: str = "cpu", folder: Path = TABLES) -> Table:
-    """The table about this version and device, or, with a warning, what the nearest one refuses."""
-    tables = [table for table in map(read, shipped(folder)) if table.framework == framework]
+def found_in(folders: tuple[Path, ...], framework: str, version: str, device: str) -> Table:
+    """The first table that fits, or the nearest one's doubts."""
+    tables = [table for place in folders for table in map(read, shipped(place)) if table.framework == framework]
     for table in tables:
-        if (table.version, table.device) == (public(version), device):
+        if (table.version, table.device) == (version, device):
             return table
+    about = f"no certification table for {framework} {version} on {device}: operators are uncertified"
+    cure = f"`hessiod certify --backend {framework}` says what this version has right"
     if not tables:
-        warnings.warn(
-            f"no certification table for {framework}; every operator is uncertified. "
-            f"`hessiod certify --backend {framework}` makes one",
-            UncertifiedVersion,
-            stacklevel=2,
-        )
-        return Table(framework, public(version), device, {})
+        warnings.warn(f"{about}. {cure}", UncertifiedVersion, stacklevel=3)
+        return Table(framework, version, device, {})
     nearest = min(tables, key=lambda table: (distance(version, table.version), table.device))
-    warnings.warn(
-        f"no certification table for {framework} {public(version)} on {device}: operators are uncertified, but for "
-        f"those that the table for {nearest.version} on {nearest.device} refuses. "
-        f"`hessiod certify --backend {framework}` says what this version has right",
-        UncertifiedVersion,
-        stacklevel=2,
-    )
-    return Table(framework, public(version), device, doubts(nearest))
+    kept = f"those that the table for {nearest.version} on {nearest.device} refuses"
+    warnings.warn(f"{about}, but for {kept}. {cure}", UncertifiedVersion, stacklevel=3)
+    return Table(framework, version, device, doubts(nearest))
 
 
 def doubts(table: Table) -> dict[str, Operator]:

@@ -12,6 +12,7 @@ import typer
 
 from hessiod.cli.backends import backends
 from hessiod.cli.bench import bench
+from hessiod.cli.certify import certify
 from hessiod.cli.conformance import conformance
 from hessiod.cli.export import export
 from hessiod.cli.train import train
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (backends, bench, export, train):
+for command in (backends, bench, certify, export, train):
     app.command()(command)
 app.add_typer(conformance, name="conformance")
 

@@ -1,0 +1,37 @@
+"""Products, factorizations and solves."""
+
+from hessiod.backends.certification.case import case, definite, family, lower, normal
+
+CASES = family(
+    "linear algebra",
+    matmul=case(x=normal(3, 4), y=normal(4, 2)),
+    matmul_transposed=case(x=normal(3, 4), y=normal(2, 4)),
+    matmul_broadcast=case(x=normal(2, 3, 4), y=normal(4, 2)),
+    matmul_four_axes=case(x=normal(2, 2, 3, 2), y=normal(2, 2, 2, 3)),
+    matmul_vector=case(x=normal(3, 4), y=normal(4)),
+    bmm=case(x=normal(2, 3, 4), y=normal(2, 4, 2)),
+    mv=case(x=normal(3, 4), y=normal(4)),
+    dot=case(x=normal(5), y=normal(5)),
+    outer=case(x=normal(3), y=normal(4)),
+    einsum_matmul=case(x=normal(3, 4), y=normal(4, 2)),
+    einsum_attention=case(x=normal(2, 3, 2, 2), y=normal(2, 3, 2, 2)),
+    einsum_trace=case(x=normal(3, 3)),
+    tensordot=case(x=normal(3, 2, 2), y=normal(2, 2, 4)),
+    addmm=case(x=normal(3, 2), y=normal(3, 4), z=normal(4, 2)),
+    baddbmm=case(x=normal(2, 3, 2), y=normal(2, 3, 4), z=normal(2, 4, 2)),
+    linear=case(x=normal(3, 4), weight=normal(2, 4), bias=normal(2)),
+    linear_no_bias=case(x=normal(3, 4), weight=normal(2, 4)),
+    linear_three_axes=case(x=normal(2, 3, 4), weight=normal(2, 4), bias=normal(2)),
+    kron=case(x=normal(2, 2), y=normal(2, 3)),
+    cross=case(x=normal(4, 3), y=normal(4, 3)),
+    trace=case(x=normal(3, 3)),
+    cholesky=case(x=definite(3)),
+    inverse=case(x=definite(3)),
+    solve=case(x=definite(3), y=normal(3, 2)),
+    triangular_solve=case(x=lower(3), y=normal(3, 2)),
+    determinant=case(x=definite(3)),
+    log_determinant=case(x=definite(3)),
+    eigenvalues=case(x=definite(3)),
+    singular_values=case(x=normal(3, 2)),
+    cdist=case(x=normal(3, 2), y=normal(2, 2)),
+)

@@ -1,0 +1,40 @@
+"""Sums, means, extremes, norms and running sums, with axes kept and dropped."""
+
+from hessiod.backends.certification.case import away, case, family, normal, positive, spread
+
+SHAPE = (3, 4)
+CASES = family(
+    "reductions",
+    sum_all=case(x=normal(*SHAPE)),
+    sum_axis=case(x=normal(*SHAPE)),
+    sum_keepdims=case(x=normal(*SHAPE)),
+    sum_two_axes=case(x=normal(2, 3, 2)),
+    mean_all=case(x=normal(*SHAPE)),
+    mean_axis=case(x=normal(*SHAPE)),
+    mean_keepdims=case(x=normal(*SHAPE)),
+    prod_all=case(x=away(5)),
+    prod_axis=case(x=away(*SHAPE)),
+    amax=case(x=spread(*SHAPE), kinks=True),
+    amax_keepdims=case(x=spread(*SHAPE), kinks=True),
+    amin=case(x=spread(*SHAPE), kinks=True),
+    max_all=case(x=spread(*SHAPE), kinks=True),
+    max_axis=case(x=spread(*SHAPE), kinks=True),
+    min_axis=case(x=spread(*SHAPE), kinks=True),
+    logsumexp=case(x=normal(*SHAPE)),
+    logsumexp_keepdims=case(x=normal(*SHAPE)),
+    var=case(x=normal(*SHAPE)),
+    var_biased=case(x=normal(*SHAPE)),
+    std=case(x=normal(*SHAPE)),
+    std_keepdims=case(x=normal(*SHAPE)),
+    norm=case(x=normal(*SHAPE)),
+    norm_axis=case(x=normal(*SHAPE)),
+    norm_one=case(x=away(*SHAPE), kinks=True),
+    norm_three=case(x=positive(*SHAPE)),
+    cumsum=case(x=normal(*SHAPE)),
+    cumprod=case(x=away(*SHAPE)),
+    logcumsumexp=case(x=normal(*SHAPE)),
+    cummax=case(x=spread(*SHAPE), kinks=True),
+    sort=case(x=spread(*SHAPE), kinks=True),
+    topk=case(x=spread(*SHAPE), kinks=True),
+    median=case(x=spread(3, 5), kinks=True),
+)

@@ -1,0 +1,1 @@
+"""The shipped tables, one for each version of a framework."""

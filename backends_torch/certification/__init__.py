@@ -1,0 +1,1 @@
+"""The certification cases as a user of PyTorch writes them, and how they are measured."""

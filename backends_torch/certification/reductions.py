@@ -1,0 +1,38 @@
+"""Sums, means, extremes, norms and running sums."""
+
+import torch
+
+CASES = {
+    "sum_all": lambda x: (x * x).sum(),
+    "sum_axis": lambda x: (x * x).sum(1),
+    "sum_keepdims": lambda x: (x * x).sum(1, keepdim=True),
+    "sum_two_axes": lambda x: (x * x).sum((0, 2)),
+    "mean_all": lambda x: (x * x).mean(),
+    "mean_axis": lambda x: (x * x).mean(-1),
+    "mean_keepdims": lambda x: (x * x).mean(-1, keepdim=True),
+    "prod_all": lambda x: x.prod(),
+    "prod_axis": lambda x: x.prod(1),
+    "amax": lambda x: (x * x * x).amax(1),
+    "amax_keepdims": lambda x: (x * x * x).amax(1, keepdim=True),
+    "amin": lambda x: (x * x * x).amin(0),
+    "max_all": lambda x: (x * x * x).max(),
+    "max_axis": lambda x: (x * x * x).max(1)[0],
+    "min_axis": lambda x: (x * x * x).min(1)[0],
+    "logsumexp": lambda x: x.logsumexp(1),
+    "logsumexp_keepdims": lambda x: x.logsumexp(1, keepdim=True),
+    "var": lambda x: x.var(1),
+    "var_biased": lambda x: x.var(1, correction=0),
+    "std": lambda x: x.std(1),
+    "std_keepdims": lambda x: x.std(1, correction=0, keepdim=True),
+    "norm": lambda x: x.norm(),
+    "norm_axis": lambda x: torch.linalg.vector_norm(x, dim=1),
+    "norm_one": lambda x: torch.linalg.vector_norm(x * x * x, 1, dim=1),
+    "norm_three": lambda x: torch.linalg.vector_norm(x, 3, dim=1),
+    "cumsum": lambda x: (x * x).cumsum(1),
+    "cumprod": lambda x: x.cumprod(1),
+    "logcumsumexp": lambda x: x.logcumsumexp(1),
+    "cummax": lambda x: (x * x * x).cummax(1)[0],
+    "sort": lambda x: (x * x * x).sort(1)[0],
+    "topk": lambda x: (x * x * x).topk(2, 1)[0],
+    "median": lambda x: (x * x * x).median(1)[0],
+}

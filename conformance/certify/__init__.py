@@ -1,0 +1,1 @@
+"""Certification: which derivatives of which operators a framework has right."""

@@ -1,0 +1,115 @@
+"""Workers that may crash: each measures many cases in one process, and is replaced when it dies or hangs."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+from hessiod.backends.certification.measurement import Measurement
+
+MODULES = {name: f"hessiod.backends_{name}.certification.measure" for name in ("torch", "mindspore")}
+"""Where a backend's measurements are."""
+
+SECONDS = 120.0
+"""After which a case is given up; the slowest takes 5."""
+
+
+class Task(NamedTuple):
+    """A case by a route."""
+
+    name: str
+    route: str
+    check: bool = True
+
+
+def serve(module_name: str, connection: Connection, environment: dict[str, str]) -> None:
+    """A worker's life: measure what is asked for until there is nothing more."""
+    os.environ.update(environment)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # MindSpore writes rank_0/ into the current directory
+        module = importlib.import_module(module_name)
+        while (task := connection.recv()) is not None:
+            connection.send(module.measure(*task))
+        os.chdir("/")
+
+
+class Worker:
+    """A process, the pipe to it, and the task it works on."""
+
+    def __init__(self, backend: str, environment: dict[str, str]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(MODULES[backend], theirs, environment), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.task: Task | None = None
+        self.deadline = 0.0
+
+    def give(self, task: Task) -> None:
+        """Send a task."""
+        self.task, self.deadline = task, time.monotonic() + SECONDS
+        self.connection.send(task)
+
+    def answer(self) -> Measurement:
+        """What came back, or how the process died."""
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+            return lost(f"the process died: {how}")
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def lost(why: str) -> Measurement:
+    """The measurement of a case that brought its process down."""
+    return Measurement(first_error=why, second_error=why)
+
+
+def measure_all(
+    backend: str, tasks: Iterable[Task], jobs: int, environment: dict[str, str] | None = None
+) -> Iterator[tuple[Task, Measurement]]:
+    """Every task's measurement, as they come."""
+    waiting: list[Task] = list(tasks)[::-1]
+    settings = {"GLOG_v": "3", "OMP_NUM_THREADS": "1"} | (environment or {})
+    workers: list[Worker] = []
+    try:
+        while waiting or workers:
+            while waiting and len(workers) < jobs:
+                workers.append(Worker(backend, settings))
+                workers[-1].give(waiting.pop())
+            yield from answers(workers, waiting)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def answers(workers: list[Worker], waiting: list[Task]) -> Iterator[tuple[Task, Measurement]]:
+    """What the workers that are done say; each gets another task, and the dead and the late leave the list."""
+    now = time.monotonic()
+    patience = max(0.0, min(worker.deadline for worker in workers) - now)
+    ready: list[Any] = wait([worker.connection for worker in workers], timeout=patience)
+    for worker in list(workers):
+        answered, late = worker.connection in ready, worker.deadline <= time.monotonic()
+        if worker.task is None or not (answered or late):
+            continue
+        yield worker.task, worker.answer() if answered else lost(f"no answer within {SECONDS:.0f} seconds")
+        if answered and worker.process.is_alive() and waiting:
+            worker.give(waiting.pop())
+        else:
+            workers.remove(worker)
+            worker.stop()
