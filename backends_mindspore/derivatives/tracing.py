@@ -11,7 +11,7 @@ which of the two is gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
 from typing import Any
@@ -44,19 +44,15 @@ class Substitutions(dict):
         return super().get(thing, default) if replacement is None else replacement
 
     def replacement(self, thing: Any) -> Any:
-        """What to trace for an operator, an operator's class or a function; None to leave it."""
-        if isinstance(thing, ops.Primitive):
-            return self.once(thing, cures.OPERATORS.get(thing.name))
+        """What to trace for an operator or an operator's class; None to leave it."""
         if isinstance(thing, type):
-            return cures.CLASSES.get(thing)
-        return cures.FUNCTIONS.get(thing) if callable(thing) else None
-
-    def once(self, thing: Any, make: Callable[[Any], Any] | None) -> Any:
-        """The replacement of an instance, made at the first question."""
-        if make is None:
+            return cures.OPERATORS.get(thing.__name__) if issubclass(thing, ops.Primitive) else None
+        if not isinstance(thing, ops.Primitive) or thing.name not in cures.OPERATORS:
+            return None
+        if getattr(thing, "is_hessiods_own", False):
             return None
         if id(thing) not in self.made:
-            self.made[id(thing)] = thing, make(thing)
+            self.made[id(thing)] = thing, cures.OPERATORS[thing.name].like(thing)
         return self.made[id(thing)][1]
 
 

@@ -1,5 +1,5 @@
 """What is traced in the place of operators whose derivatives MindSpore has wrong or lacks."""
 
-from hessiod.backends_mindspore.derivatives.cures.registry import CLASSES, DERIVATIVES, FUNCTIONS, OPERATORS
+from hessiod.backends_mindspore.derivatives.cures.registry import DERIVATIVES, OPERATORS
 
-__all__ = ["CLASSES", "DERIVATIVES", "FUNCTIONS", "OPERATORS"]
+__all__ = ["DERIVATIVES", "OPERATORS"]

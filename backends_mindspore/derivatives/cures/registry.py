@@ -1,13 +1,32 @@
-"""Every cure, by what it is for."""
+"""Every cure, by the name of the operator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from hessiod.backends_mindspore.derivatives.cures import second
+from hessiod.backends_mindspore.derivatives.cures import (
+    activations,
+    adjoint,
+    cross_entropy,
+    elementwise,
+    indexing,
+    losses,
+    normalization,
+    pooling,
+)
+from hessiod.backends_mindspore.derivatives.cures.cell import CuredOperator
 
-DERIVATIVES: dict[str, Callable[..., Any]] = dict(second.DERIVATIVES)
-OPERATORS: dict[str, Callable[[Any], Any]] = {}
-CLASSES: dict[type, Callable[..., Any]] = {}
-FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
+DERIVATIVES: dict[str, Callable[..., Any]] = (
+    elementwise.DERIVATIVES | adjoint.DERIVATIVES | losses.DERIVATIVES | pooling.DERIVATIVES
+)
+"""Second derivatives that MindSpore lacks, by the operator that computes the first."""
+
+OPERATORS: dict[str, type[CuredOperator]] = (
+    activations.OPERATORS
+    | cross_entropy.OPERATORS
+    | indexing.OPERATORS
+    | normalization.OPERATORS
+    | pooling.OPERATORS
+)
+"""Operators that are replaced while a graph is traced."""
