@@ -12,6 +12,11 @@ from typing import Any
 import mindspore as ms
 from mindspore import ParameterTuple, nn, ops
 
+from hessiod.backends_mindspore import namespace as xp
+from hessiod.core import philox
+from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel
+from hessiod.core.likelihood import RESIDUALS
+
 
 class Forward(nn.Cell):
     """A user's Cell or function of its inputs. They are one tuple: MindSpore does not differentiate ``*inputs``."""
@@ -32,6 +37,7 @@ class Whole(nn.Cell):
         super().__init__(auto_prefix=False)
         self.forward = forward
 
+    @ms.jit
     def construct(self, *inputs):
         """What the user's forward returns."""
         return self.forward(*inputs)
@@ -75,3 +81,47 @@ class Product(nn.Cell):
     def construct(self, vectors, *inputs):
         """One array for each weight."""
         return ms.grad(self.slope, None, self.weights)(vectors, inputs)
+
+
+class Probed(nn.Cell):
+    """``u * (H u)`` for a probe u that is drawn in the graph, and ``u' H u``."""
+
+    def __init__(self, forward: Callable[..., Any], weights: ParameterTuple, seed: int, probe: str) -> None:
+        super().__init__(auto_prefix=False)
+        self.slope, self.weights = Slope(forward, weights), weights
+        self.seed, self.draw = seed, philox.PROBES[probe]
+
+    @ms.jit
+    def construct(self, sample, *inputs):
+        """One array for each weight, and a number in float64."""
+        probes = self.draw(xp, self.weights, seed=self.seed, step=0, sample=sample)
+        products = ms.grad(self.slope, None, self.weights)(probes, inputs)
+        estimates = [hutchinson_kernel(xp, u, v) for u, v in zip(probes, products)]  # noqa: B905
+        return estimates, ops.stack([ops.cast(estimate, ms.float64).sum() for estimate in estimates]).sum()
+
+
+class GaussNewton(nn.Cell):
+    """``B * g_hat^2`` for targets that are drawn in the graph from the forward's output."""
+
+    def __init__(
+        self, forward: Callable[..., Any], weights: ParameterTuple, seed: int, likelihood: str, masked: bool
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward, self.weights = Forward(forward), weights
+        self.seed, self.residual, self.masked = seed, RESIDUALS[likelihood], masked
+        self.by_row = likelihood == "categorical"
+
+    @ms.jit
+    def construct(self, sample, mask, *inputs):
+        """One array for each weight; B counts the rows, or the entries, that the mask leaves."""
+        logits, pull_back = ms.vjp(self.forward, inputs, weights=self.weights)
+        used = ops.ones_like(logits[..., :1]) if self.by_row else ops.ones_like(logits)
+        if self.masked:
+            used = used * ops.cast(mask != 0, logits.dtype).reshape(used.shape)
+        residual = self.residual(xp, logits, self.seed, 0, sample)
+        totals = pull_back(ops.cast(residual * used, logits.dtype))[-1]
+        scalars = gnb_scalars(count=ops.cast(ops.cast(used, ms.float32).sum(), ms.float64))
+        return [
+            gnb_kernel(xp, total, **{name: ops.cast(value, total.dtype) for name, value in scalars.items()})
+            for total in totals
+        ]

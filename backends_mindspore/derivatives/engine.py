@@ -1,4 +1,4 @@
-"""A Hessian's products and a gradient, from a user's forward."""
+"""A Hessian's products and a gradient with the engine's parts switched on or off, for those who measure it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from mindspore import ParameterTuple, Tensor
 
 from hessiod.backends_mindspore.derivatives.cells import Gradient, Product, Whole
+from hessiod.backends_mindspore.derivatives.graph import graph_of
 from hessiod.backends_mindspore.derivatives.operators import Operator, operators
 from hessiod.backends_mindspore.derivatives.tracing import cured
 
@@ -20,16 +21,27 @@ def product(
     *,
     cures: bool = True,
     check: bool = True,
+    uncertified: str = "check",
 ) -> tuple[Tensor, ...]:
-    """The product of the Hessian of ``forward(*inputs)`` with vectors, with or without cures."""
+    """The product of the Hessian of ``forward(*inputs)`` with vectors; ``check=False`` asks no table."""
+    if cures and check:
+        return graph_of(Product, forward, params, 2, uncertified)((tuple(vectors),), tuple(inputs))
     with cured(cures):
         return Product(forward, ParameterTuple(params))(tuple(vectors), *inputs)
 
 
 def gradient(
-    forward: Callable[..., Any], params: Sequence[Any], inputs: Sequence[Any], *, cures: bool = True, check: bool = True
+    forward: Callable[..., Any],
+    params: Sequence[Any],
+    inputs: Sequence[Any],
+    *,
+    cures: bool = True,
+    check: bool = True,
+    uncertified: str = "check",
 ) -> tuple[Tensor, ...]:
-    """The gradient of ``forward(*inputs)``, with or without cures."""
+    """The gradient of ``forward(*inputs)``; ``check=False`` asks no table."""
+    if cures and check:
+        return graph_of(Gradient, forward, params, 1, uncertified)((), tuple(inputs))
     with cured(cures):
         return Gradient(forward, ParameterTuple(params))(*inputs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from typing import Any, NamedTuple
@@ -17,16 +18,25 @@ STRUCTURE = frozenset(
 
 
 class Operator(NamedTuple):
-    """An operator by the name that MindSpore's graphs give it, and its place: attribute names joined by dots."""
+    """An operator by the name that MindSpore's graphs give it, and its place: attribute names joined by dots.
+
+    ``cured`` says that it stands within a replacement of ours.
+    """
 
     name: str
     place: str
+    cured: bool = False
 
 
-def place_of(scope: str) -> str:
-    """The place in a net that a scope names: ``Default/forward-Net/blocks-CellList/0-Block`` is ``blocks.0``."""
-    steps = [step.rpartition("-")[0] for step in scope.split("/")]
-    return ".".join(step for step in steps if step)
+def operator_at(name: str, scope: str) -> Operator:
+    """An operator at a scope; of ``Default/forward-Net/blocks-CellList/0-Block`` we keep ``blocks.0``.
+
+    >>> operator_at("Tanh", "Default/forward-Net/blocks-CellList/0-Block")
+    Operator(name='Tanh', place='blocks.0', cured=False)
+    """
+    steps = [step.rpartition("-") for step in scope.split("/")[1:]]
+    names = [attribute for attribute, _, _ in steps if attribute not in ("", "forward")]
+    return Operator(name, ".".join(names), any(kind.startswith("Cured") for _, _, kind in steps))
 
 
 def operators(cell: nn.Cell, *inputs: Any) -> tuple[Operator, ...]:
@@ -34,7 +44,7 @@ def operators(cell: nn.Cell, *inputs: Any) -> tuple[Operator, ...]:
 
     Only the front end runs: types and shapes are inferred, nothing is built for the device.
     """
-    executor = _JitExecutor(type(cell).construct, time.time_ns(), None, cell)
+    executor = _JitExecutor(inspect.unwrap(type(cell).construct), time.time_ns(), None, cell)
     os.environ["MS_DEV_PRECOMPILE_ONLY"] = "1"
     try:
         phase = executor.compile("construct", *inputs)
@@ -43,5 +53,5 @@ def operators(cell: nn.Cell, *inputs: Any) -> tuple[Operator, ...]:
     graph = executor._graph_executor.get_func_graph_proto(phase, "anf_ir", False)
     model = ModelProto()
     model.ParseFromString(graph)
-    found = [Operator(node.op_type, place_of(node.scope)) for node in model.graph.node]
+    found = [operator_at(node.op_type, node.scope) for node in model.graph.node]
     return tuple(dict.fromkeys(one for one in found if one.name not in STRUCTURE))

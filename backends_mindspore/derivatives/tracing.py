@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
-from mindspore import ops
+from mindspore import Parameter, nn, ops
+from mindspore._c_expression import PrimitiveFunction_
 from mindspore.graph._parse import parser
 from mindspore.ops._grad_experimental.grad_base import bprop_getters
 
@@ -26,7 +27,7 @@ LOCK = RLock()
 
 
 class Substitutions(dict):
-    """The parser's own replacements, and ours.
+    """The parser's own replacements, and ours; and what Parameters and Cells a trace has met.
 
     A replacement made for an operator's instance lives as long as the trace: MindSpore knows functions by address.
     """
@@ -34,8 +35,22 @@ class Substitutions(dict):
     def __init__(self, own: dict[Any, Any]) -> None:
         super().__init__(own)
         self.made: dict[int, tuple[Any, Any]] = {}
+        self.parameters: dict[int, Parameter] = {}
+        self.cells: dict[int, nn.Cell] = {}
+
+    def met_parameters(self) -> tuple[Parameter, ...]:
+        """The Parameters that the traced sources name."""
+        return tuple(self.parameters.values())
+
+    def met_cells(self) -> tuple[nn.Cell, ...]:
+        """The Cells that the traced sources name."""
+        return tuple(self.cells.values())
 
     def __contains__(self, thing: Any) -> bool:
+        if isinstance(thing, Parameter):
+            self.parameters[id(thing)] = thing
+        if isinstance(thing, nn.Cell):
+            self.cells[id(thing)] = thing
         return self.replacement(thing) is not None or super().__contains__(thing)
 
     def get(self, thing: Any, default: Any = None) -> Any:
@@ -47,6 +62,8 @@ class Substitutions(dict):
         """What to trace for an operator or an operator's class; None to leave it."""
         if isinstance(thing, type):
             return cures.OPERATORS.get(thing.__name__) if issubclass(thing, ops.Primitive) else None
+        if isinstance(thing, PrimitiveFunction_) and not isinstance(thing, ops.Primitive):
+            return cures.CALLED.get(thing.name)
         if not isinstance(thing, ops.Primitive) or thing.name not in cures.OPERATORS:
             return None
         if getattr(thing, "is_hessiods_own", False):
@@ -57,17 +74,19 @@ class Substitutions(dict):
 
 
 @contextmanager
-def cured(active: bool = True) -> Iterator[None]:
+def cured(active: bool = True) -> Iterator[Substitutions]:
     """Trace with replacements and with the second derivatives that MindSpore lacks; as it is if not ``active``."""
-    if not active:
-        yield
-        return
     with LOCK:
-        own, parser.convert_object_map = parser.convert_object_map, Substitutions(parser.convert_object_map)
-        bprop_getters.update(cures.DERIVATIVES)
+        own = parser.convert_object_map
+        if not active:
+            yield Substitutions(own)
+            return
+        parser.convert_object_map = substitutions = Substitutions(own)
+        lacking = {name: make for name, make in cures.DERIVATIVES.items() if name not in bprop_getters}
+        bprop_getters.update(lacking)
         try:
-            yield
+            yield substitutions
         finally:
             parser.convert_object_map = own
-            for name in cures.DERIVATIVES:
-                bprop_getters.pop(name, None)
+            for name in lacking:
+                del bprop_getters[name]

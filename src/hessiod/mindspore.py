@@ -4,6 +4,12 @@ from hessiod.backends.registry import require
 
 require("mindspore", extra="mindspore")
 
+from hessiod.backends_mindspore.derivatives.functions import (  # noqa: E402
+    gauss_newton_diagonal,
+    hessian_diagonal,
+    hessian_trace,
+    hvp,
+)
 from hessiod.backends_mindspore.optimizers import (  # noqa: E402
     SGD,
     AdaHessian,
@@ -28,4 +34,8 @@ __all__ = [
     "SophiaG",
     "SophiaH",
     "TrainStep",
+    "gauss_newton_diagonal",
+    "hessian_diagonal",
+    "hessian_trace",
+    "hvp",
 ]

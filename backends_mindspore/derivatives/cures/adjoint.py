@@ -10,13 +10,13 @@ from mindspore.ops.auto_generate import AvgPool, ResizeBilinearV2, ResizeNearest
 from mindspore.ops.composite.multitype_ops.zeros_like_impl import zeros_like
 from mindspore.ops.operations import AdaptiveAvgPool2D
 
-
 PAD_MODES, FORMATS = ("PAD", "SAME", "VALID"), ("NCHW", "NHWC")
 """MindSpore's numbers for words, as places."""
 
 
 def avg_pool_grad(primitive):
     """``AvgPoolGrad(x, y, dy, kernel_size, strides, pad_mode, data_format)``."""
+
     def bprop(x, y, dy, kernel_size, strides, pad_mode, data_format, out, dout):
         again = AvgPool(kernel_size, strides, PAD_MODES[pad_mode], FORMATS[data_format])(dout)
         rest = zeros_like(kernel_size), zeros_like(strides), zeros_like(pad_mode), zeros_like(data_format)

@@ -99,6 +99,17 @@ class CuredEmbedding(CuredOperator):
         return ops.where(padding, ops.stop_gradient(rows), rows)
 
 
+def roll(x, shifts, dims=None):
+    """The entries moved along each axis, and around; over all of them in one row without ``dims``."""
+    shifts = (shifts,) if isinstance(shifts, int) else shifts
+    if dims is None:
+        return rolled(x.reshape(-1), shifts[0], 0).reshape(x.shape)
+    dims = (dims,) if isinstance(dims, int) else dims
+    for shift, axis in zip(shifts, dims):  # noqa: B905 - strict= cannot be traced
+        x = rolled(x, shift, axis)
+    return x
+
+
 class CuredRoll(CuredOperator):
     """``Roll(shifts, dims)(x)``, which has no CPU kernel."""
 
@@ -106,17 +117,11 @@ class CuredRoll(CuredOperator):
 
     def __init__(self, shifts, dims=None):
         super().__init__()
-        self.shifts = shifts if isinstance(shifts, tuple | list) else (shifts,)
-        self.dims = dims if isinstance(dims, tuple | list) or dims is None else (dims,)
+        self.shifts, self.dims = shifts, dims
 
     def construct(self, x):
         """The entries moved along each axis, and around."""
-        if self.dims is None:
-            flat = x.reshape(-1)
-            return rolled(flat, self.shifts[0], 0).reshape(x.shape)
-        for shift, axis in zip(self.shifts, self.dims):  # noqa: B905 - strict= cannot be traced
-            x = rolled(x, shift, axis)
-        return x
+        return roll(x, self.shifts, self.dims)
 
 
 def rolled(x, shift, axis):

@@ -10,7 +10,6 @@ from mindspore import ops
 from mindspore.ops.auto_generate import NLLLossGrad
 from mindspore.ops.composite.multitype_ops.zeros_like_impl import zeros_like
 
-
 REDUCTIONS = ("sum", "mean", "none")
 """MindSpore's numbers for words, as places."""
 
@@ -65,7 +64,14 @@ def bce_with_logits_grad(primitive):
         residual = mixed * s - p * y
         bent = pulled * grad * mixed * s * (1.0 - s)
         target = pulled * grad * ((p - 1.0) * s - p)
-        return like(pulled * residual, grad), bent, target, zeros_like(weight), zeros_like(positive), zeros_like(reduction)
+        return (
+            like(pulled * residual, grad),
+            bent,
+            target,
+            zeros_like(weight),
+            zeros_like(positive),
+            zeros_like(reduction),
+        )
 
     return bprop
 

@@ -56,6 +56,14 @@ class CuredLayerNormExt(CuredOperator):
         return ops.cast(normal, x.dtype), mean, inverse
 
 
+def rms_norm(x, gamma, epsilon=1e-6):
+    """``x / sqrt(mean(x^2) + epsilon) * gamma`` over the axes of gamma, and the reciprocal root."""
+    wide = widened(x)
+    axes = tuple(range(x.ndim - gamma.ndim, x.ndim))
+    inverse = ops.rsqrt((wide * wide).mean(axes, keep_dims=True) + epsilon)
+    return ops.cast(wide * inverse * gamma, x.dtype), inverse
+
+
 class CuredRmsNorm(CuredOperator):
     """``RmsNorm(epsilon)(x, gamma)`` (Zhang and Sennrich, arXiv:1910.07467)."""
 
@@ -67,10 +75,7 @@ class CuredRmsNorm(CuredOperator):
 
     def construct(self, x, gamma):
         """The result, and the reciprocal root of each mean square."""
-        wide = widened(x)
-        axes = tuple(range(x.ndim - gamma.ndim, x.ndim))
-        inverse = ops.rsqrt((wide * wide).mean(axes, keep_dims=True) + self.epsilon)
-        return ops.cast(wide * inverse * gamma, x.dtype), inverse
+        return rms_norm(x, gamma, self.epsilon)
 
 
 def by_channel(array, ndim):

@@ -11,7 +11,7 @@ import mindspore as ms
 from mindspore import ops
 from mindspore.ops.auto_generate import GatherD
 from mindspore.ops.composite.multitype_ops.zeros_like_impl import zeros_like
-from mindspore.ops.operations import AvgPool3D, MaxPool3DWithArgmax, MaxPoolWithArgmaxV2
+from mindspore.ops.operations import AvgPool3D, MaxPoolWithArgmaxV2
 from mindspore.ops.operations._grad_ops import AvgPool3DGrad
 
 from hessiod.backends_mindspore.derivatives.cures.cell import CuredOperator, own

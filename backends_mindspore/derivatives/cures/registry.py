@@ -23,10 +23,9 @@ DERIVATIVES: dict[str, Callable[..., Any]] = (
 """Second derivatives that MindSpore lacks, by the operator that computes the first."""
 
 OPERATORS: dict[str, type[CuredOperator]] = (
-    activations.OPERATORS
-    | cross_entropy.OPERATORS
-    | indexing.OPERATORS
-    | normalization.OPERATORS
-    | pooling.OPERATORS
+    activations.OPERATORS | cross_entropy.OPERATORS | indexing.OPERATORS | normalization.OPERATORS | pooling.OPERATORS
 )
 """Operators that are replaced while a graph is traced."""
+
+CALLED: dict[str, Callable[..., Any]] = {"RmsNorm": normalization.rms_norm, "Roll": indexing.roll}
+"""Replacements of operators in the form that takes all its arguments when it is called."""
