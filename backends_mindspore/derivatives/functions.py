@@ -76,10 +76,13 @@ def hessian_diagonal(
     variance :math:`\sum_{j \ne i} H_{ij}^2 / n` otherwise. The probes are those of every other backend, bit for bit.
 
     Args:
-        forward, params, inputs, uncertified: see :func:`hvp`.
+        forward: a Cell or function from inputs to the scalar loss, as for :func:`hvp`.
+        params: Parameters, for each of which there is a result.
+        inputs: a Tensor, or a tuple of what ``forward`` is called with.
         samples: how many probes.
         seed: of the probes.
         probe: "rademacher" or "normal".
+        uncertified: as for :func:`hvp`.
     """
     params, inputs = checked(params), as_tuple(inputs)
     graph = probed(forward, params, samples, seed, probe, uncertified)
@@ -128,11 +131,13 @@ def gauss_newton_diagonal(
 
     Args:
         forward: a Cell or function from inputs to the model's output: logits ``[..., classes]`` for "categorical".
-        params, inputs, uncertified: see :func:`hvp`.
+        params: Parameters, for each of which there is a result.
+        inputs: a Tensor, or a tuple of what ``forward`` is called with.
         samples: how many draws of all targets, whose estimates are averaged.
         seed: of the draws.
         likelihood: "categorical", "bernoulli" or "gaussian".
         mask: nonzero where a target counts: ``[...]`` for "categorical", else of the output's shape. None counts all.
+        uncertified: as for :func:`hvp`.
     """
     params, inputs = checked(params), as_tuple(inputs)
     if likelihood not in RESIDUALS:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
+from types import FunctionType
 from typing import Any
 
 from mindspore import Parameter, nn, ops
@@ -62,6 +63,8 @@ class Substitutions(dict):
         """What to trace for an operator or an operator's class; None to leave it."""
         if isinstance(thing, type):
             return cures.OPERATORS.get(thing.__name__) if issubclass(thing, ops.Primitive) else None
+        if isinstance(thing, FunctionType):
+            return cures.FUNCTIONS.get(thing)
         if isinstance(thing, PrimitiveFunction_) and not isinstance(thing, ops.Primitive):
             return cures.CALLED.get(thing.name)
         if not isinstance(thing, ops.Primitive) or thing.name not in cures.OPERATORS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mindspore import ops
+from mindspore.ops.operations import Softplus
 
 from hessiod.backends_mindspore.derivatives.cures.cell import CuredOperator
 
@@ -26,4 +27,14 @@ class CuredPReLU(CuredOperator):
         return ops.where(x > 0, x, weight * x)
 
 
-OPERATORS = {"SeLU": CuredSeLU, "PReLU": CuredPReLU}
+class CuredSoftplusExt(CuredOperator):
+    """``SoftplusExt()(x, beta, threshold)``, whose gradient has no CPU kernel."""
+
+    def construct(self, x, beta=1, threshold=20):
+        """``log(1 + exp(beta * x)) / beta``, or x where ``beta * x`` is above the threshold."""
+        scaled = x * beta
+        return ops.where(scaled > threshold, x, SOFTPLUS(scaled) / beta)
+
+
+SOFTPLUS = Softplus()
+OPERATORS = {"SeLU": CuredSeLU, "PReLU": CuredPReLU, "SoftplusExt": CuredSoftplusExt}

@@ -11,13 +11,14 @@ from mindspore.ops import Primitive
 class CuredOperator(nn.Cell):
     """A Cell that is called like the operator it replaces, and made from the operator's own arguments.
 
-    A subclass is called ``Cured`` and the operator's name: so it shows in the scopes of a traced graph.
+    A subclass is called ``Cured`` and the operator's name: that is its scope in a traced graph.
     """
 
     arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
+        self._set_scope(f"Default/{type(self).__name__}")
 
     @classmethod
     def like(cls, primitive: Primitive) -> CuredOperator:

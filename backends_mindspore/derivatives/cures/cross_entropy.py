@@ -1,4 +1,8 @@
-"""Softmax cross-entropies, whose double gradient MindSpore has wrong by 40 % and more, without a word."""
+"""Losses from elementary operators.
+
+MindSpore has the double gradient of softmax cross-entropies wrong by 40 % and more, without a word, and none for the
+divergence.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,29 @@ class CuredSparseSoftmaxCrossEntropyWithLogits(CuredOperator):
         return -(chosen * logs).sum() / logits.shape[0]
 
 
+class CuredKLDivLoss(CuredOperator):
+    """``KLDivLoss(reduction)(logits, target)``: ``target * (log(target) - logits)``."""
+
+    arguments = ("reduction",)
+
+    def __init__(self, reduction="mean"):
+        super().__init__()
+        self.reduction = reduction
+
+    def construct(self, logits, target):
+        """The divergence, each entry's or reduced; an entry whose target is not positive is zero."""
+        positive = target > 0
+        safe = ops.where(positive, target, ops.ones_like(target))
+        loss = ops.cast(positive, logits.dtype) * safe * (ops.log(safe) - logits)
+        if self.reduction == "none":
+            return loss
+        if self.reduction == "mean":
+            return loss.mean()
+        return loss.sum() / logits.shape[0] if self.reduction == "batchmean" else loss.sum()
+
+
 OPERATORS = {
+    "KLDivLoss": CuredKLDivLoss,
     "SoftmaxCrossEntropyWithLogits": CuredSoftmaxCrossEntropyWithLogits,
     "SparseSoftmaxCrossEntropyWithLogits": CuredSparseSoftmaxCrossEntropyWithLogits,
 }

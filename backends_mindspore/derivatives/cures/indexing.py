@@ -87,6 +87,22 @@ class CuredMinDim(CuredOperator):
         return values, index
 
 
+class CuredMax(CuredOperator):
+    """``Max()(x)``."""
+
+    def construct(self, x):
+        """The largest entry."""
+        return ops.amax(x)
+
+
+class CuredMin(CuredOperator):
+    """``Min()(x)``."""
+
+    def construct(self, x):
+        """The smallest entry."""
+        return ops.amin(x)
+
+
 class CuredEmbedding(CuredOperator):
     """``Embedding()(index, weight, ...)``, whose gradient has no CPU kernel."""
 
@@ -143,6 +159,8 @@ OPERATORS = {
     "GatherD": CuredGatherD,
     "ArgMaxWithValue": CuredArgMaxWithValue,
     "ArgMinWithValue": CuredArgMinWithValue,
+    "Max": CuredMax,
+    "Min": CuredMin,
     "MaxDim": CuredMaxDim,
     "MinDim": CuredMinDim,
     "Embedding": CuredEmbedding,

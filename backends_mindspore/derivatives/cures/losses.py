@@ -30,6 +30,21 @@ def log_softmax_grad(primitive):
     return bprop
 
 
+def smooth_l1_grad(primitive):
+    """``SmoothL1LossGrad(x, y, dy, beta) = dy * clip((x - y) / beta, -1, 1)``, averaged as the loss is."""
+
+    def bprop(x, y, grad, beta, reduction, out, dout):
+        scale = 1.0 / x.size if REDUCTIONS[reduction] == "mean" else 1.0
+        inverse = 1.0 / beta
+        difference = x - y
+        inside = ops.cast(ops.abs(difference) < beta, x.dtype)
+        clipped = inside * difference * inverse + (1.0 - inside) * ops.sign(difference)
+        bent = dout * grad * inside * (inverse * scale)
+        return bent, -bent, like(dout * clipped * scale, grad), zeros_like(beta), zeros_like(reduction)
+
+    return bprop
+
+
 def binary_cross_entropy_grad(primitive):
     """``BinaryCrossEntropyGrad(x, y, dy, w) = w * dy * (x - y) / (x * (1 - x))``, averaged as the loss is.
 
@@ -90,6 +105,7 @@ def nll_loss_grad(primitive):
 
 
 DERIVATIVES = {
+    "SmoothL1LossGrad": smooth_l1_grad,
     "BinaryCrossEntropyGrad": binary_cross_entropy_grad,
     "BinaryCrossEntropyWithLogitsBackward": bce_with_logits_grad,
     "LogSoftmaxGrad": log_softmax_grad,

@@ -1,7 +1,7 @@
 """Normalisations from means, ``rsqrt`` and products.
 
-MindSpore's LayerNorm drops epsilon from its double gradient, without a word; GroupNorm has no second derivative, and the
-others have no CPU kernel. Statistics of half-precision input are taken in float32, as the fused kernels do.
+MindSpore's LayerNorm drops epsilon from its double gradient, without a word; GroupNorm has no second derivative, and
+the others have no CPU kernel. Statistics of half-precision input are taken in float32, as the fused kernels do.
 """
 
 from __future__ import annotations

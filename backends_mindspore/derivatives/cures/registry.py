@@ -10,8 +10,10 @@ from hessiod.backends_mindspore.derivatives.cures import (
     adjoint,
     cross_entropy,
     elementwise,
+    functions,
     indexing,
     losses,
+    marker,
     normalization,
     pooling,
 )
@@ -29,3 +31,6 @@ OPERATORS: dict[str, type[CuredOperator]] = (
 
 CALLED: dict[str, Callable[..., Any]] = {"RmsNorm": normalization.rms_norm, "Roll": indexing.roll}
 """Replacements of operators in the form that takes all its arguments when it is called."""
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = marker.FUNCTIONS | functions.FUNCTIONS
+"""Functions that are replaced while a graph is traced."""
