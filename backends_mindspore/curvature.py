@@ -11,7 +11,6 @@ from mindspore import Tensor, nn, ops
 
 from hessiod.backends_mindspore import namespace as xp
 from hessiod.backends_mindspore.holder import Holder
-from hessiod.backends_mindspore.wrong_derivatives import refuse_wrong_second_derivatives
 from hessiod.core import philox
 from hessiod.core.adahessian import spatial_average
 from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel, mean_kernel
@@ -103,8 +102,6 @@ class Hutchinson(Holder):
 
     def __init__(self, net, loss_fn, weights, scale, seed, probe, samples, averaging):
         super().__init__(auto_prefix=False)
-        refuse_wrong_second_derivatives(net)
-        refuse_wrong_second_derivatives(loss_fn)
         self.weights, self.seed, self.inverse_scale = weights, seed, 1.0 / scale
         self.slopes = nn.CellList(
             [Slope(Loss(net, loss_fn, scale), weights) for _ in range(samples)], auto_prefix=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import mindspore as ms
@@ -10,6 +11,8 @@ from mindspore import Tensor, nn, ops
 
 from hessiod.backends_mindspore.adapter import RuleOptimizer
 from hessiod.backends_mindspore.curvature import GaussNewtonBartlett, Hutchinson, Loss
+from hessiod.backends_mindspore.derivatives.cures.marker import under_cures
+from hessiod.backends_mindspore.derivatives.graph import Watched
 from hessiod.backends_mindspore.holder import Holder
 from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.rule import Rule
@@ -112,9 +115,12 @@ class TrainStep(Holder):
         net: from inputs to outputs (logits).
         loss_fn: from outputs and target to a scalar.
         optimizer: an optimizer of this package.
+        uncertified: for SophiaH and others that differentiate the net twice, as for
+            :func:`~hessiod.backends_mindspore.derivatives.functions.hvp`.
 
     Raises:
-        InvalidArgument: for a net whose second derivative is known to be wrong, with an optimizer that needs it.
+        InvalidArgument: at the first step, for an operator whose second derivative is not right, with an optimizer
+            that needs it.
         NonFinite: when a step was refused; nothing was changed.
 
     >>> import mindspore as ms, numpy as np
@@ -130,7 +136,7 @@ class TrainStep(Holder):
     (True, 20)
     """
 
-    def __init__(self, net: nn.Cell, loss_fn: Any, optimizer: RuleOptimizer) -> None:
+    def __init__(self, net: nn.Cell, loss_fn: Any, optimizer: RuleOptimizer, *, uncertified: str = "check") -> None:
         super().__init__(auto_prefix=False)
         if not isinstance(optimizer, RuleOptimizer):
             raise InvalidArgument(
@@ -143,6 +149,9 @@ class TrainStep(Holder):
         if self.second_order:
             self.every, self.curvature_first = optimizer.every, optimizer.curvature_first
             self.estimate = optimizer.estimate_with(net, loss_fn)
+        self.twice = isinstance(optimizer, HutchinsonOptimizer)
+        if self.twice:
+            self.watched = Watched(net, loss_fn, self.weights, uncertified)
 
     def plain_step(self, inputs):
         """Forward, backward and update."""
@@ -160,6 +169,8 @@ class TrainStep(Holder):
     @ms.jit
     def construct(self, *inputs):
         """One step on a batch whose last input is the target."""
+        if self.twice and not under_cures():
+            raise RuntimeError("TrainStep with this optimizer cannot be part of another graph; call it from the host")
         if self.second_order:
             step = self.optimizer.global_step[0]
             if ops.logical_and(step >= self.curvature_first, step % self.every == 0):
@@ -172,6 +183,7 @@ class TrainStep(Holder):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """One step; raise if it was refused and that was asked for."""
-        loss = super().__call__(*inputs)
+        with self.watched.step(inputs) if self.twice else nullcontext():
+            loss = super().__call__(*inputs)
         self.optimizer.raise_if_refused()
         return loss

@@ -43,6 +43,18 @@ class Whole(nn.Cell):
         return self.forward(*inputs)
 
 
+class WithLoss(nn.Cell):
+    """The loss of a net; the last input is the target."""
+
+    def __init__(self, net: nn.Cell, loss_fn: Callable[..., Any]) -> None:
+        super().__init__(auto_prefix=False)
+        self.net, self.loss_fn = net, loss_fn
+
+    def construct(self, *inputs):
+        """The scalar loss."""
+        return self.loss_fn(self.net(*inputs[:-1]), inputs[-1])
+
+
 class Gradient(nn.Cell):
     """The gradient of a scalar forward with respect to weights."""
 

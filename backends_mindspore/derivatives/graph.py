@@ -10,9 +10,9 @@ from typing import Any
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from hessiod.backends_mindspore.derivatives import spot_check
-from hessiod.backends_mindspore.derivatives.cells import Whole
+from hessiod.backends_mindspore.derivatives.cells import Whole, WithLoss
 from hessiod.backends_mindspore.derivatives.certificate import uncertified as nobody_measured
-from hessiod.backends_mindspore.derivatives.operators import operators
+from hessiod.backends_mindspore.derivatives.operators import Operator, operators
 from hessiod.backends_mindspore.derivatives.tracing import cured
 from hessiod.core.errors import InvalidArgument
 
@@ -22,56 +22,79 @@ KEPT = 32
 Key = tuple[Any, ...]
 
 
-class Graph:
-    """One kind of graph over one forward and its weights, compiled once for each shape and training mode of inputs.
+class Examined:
+    """A forward and its weights, looked at once for each shape of the inputs and training mode of its Cells.
 
-    ``make`` builds the Cell. ``order`` says which derivative the operators have to have right.
+    ``order`` says which derivative the operators have to have right, ``uncertified`` what to do about unknown ones.
     """
 
-    def __init__(
-        self,
-        make: Callable[[Any, ParameterTuple], nn.Cell],
-        forward: Callable[..., Any],
-        params: Sequence[Parameter],
-        order: int,
-        uncertified: str,
-    ) -> None:
-        self.make, self.forward, self.weights = make, forward, ParameterTuple(params)
+    def __init__(self, forward: Callable[..., Any], params: Sequence[Parameter], order: int, uncertified: str) -> None:
+        if uncertified not in ("check", "allow", "refuse"):
+            raise InvalidArgument(f"uncertified: found {uncertified!r}, expected 'check', 'allow' or 'refuse'")
+        self.forward, self.weights = forward, ParameterTuple(params)
         self.order, self.uncertified = order, uncertified
-        self.cells: dict[Key, nn.Cell] = {}
-        self.modes_of: tuple[nn.Cell, ...] = tuple(cells_of(forward))
+        self.members: tuple[nn.Cell, ...] = tuple(cells_of(forward))
         self.buffers: dict[Key, tuple[Parameter, ...]] = {}
-
-    def __call__(self, leading: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
-        """The graph's results for leading arguments of ours and the user's inputs."""
-        with cured():
-            shapes = tuple(signature(value) for value in inputs)
-            if (shapes, self.modes()) not in self.buffers:
-                self.look(shapes, inputs)
-            modes = self.modes()
-            if modes not in self.cells:
-                self.cells[modes] = self.make(self.forward, self.weights)
-            with kept(self.buffers[shapes, modes]):
-                return self.cells[modes](*leading, *inputs)
 
     def modes(self) -> Key:
         """Which of the forward's Cells are training: another answer is another graph."""
-        return tuple(cell.training for cell in self.modes_of)
+        return tuple(cell.training for cell in self.members)
 
-    def look(self, shapes: Key, inputs: tuple[Any, ...]) -> None:
-        """Refuse operators that are known to be wrong, doubt unknown ones, and note what a run may change."""
-        with cured() as trace:
-            found = operators(Whole(self.forward), *inputs)
-        self.modes_of = tuple({id(cell): cell for cell in (*self.modes_of, *trace.met_cells())}.values())
-        weights = {id(weight) for weight in self.weights}
-        buffers = tuple(param for param in trace.met_parameters() if id(param) not in weights)
+    def look(self, inputs: tuple[Any, ...]) -> tuple[Parameter, ...]:
+        """Refuse operators that are known to be wrong and doubt unknown ones; what a run may change besides weights."""
+        shapes = tuple(signature(value) for value in inputs)
+        if (shapes, self.modes()) not in self.buffers:
+            with cured() as trace:
+                found = operators(Whole(self.forward), *inputs)
+            self.members = tuple({id(cell): cell for cell in (*self.members, *trace.met_cells())}.values())
+            weights = {id(weight) for weight in self.weights}
+            buffers = tuple(param for param in trace.met_parameters() if id(param) not in weights)
+            if not self.judge(found, inputs, buffers):
+                return buffers
+            self.buffers[shapes, self.modes()] = buffers
+        return self.buffers[shapes, self.modes()]
+
+    def judge(self, found: tuple[Operator, ...], inputs: tuple[Any, ...], buffers: tuple[Parameter, ...]) -> bool:
+        """Raise for an operator whose derivative is not right; False if these inputs do not let us tell."""
         unknown = nobody_measured(found, self.order)
         if unknown and self.uncertified == "refuse":
             raise spot_check.unknown(unknown)
         if unknown and self.uncertified == "check":
             with kept(buffers):
-                spot_check.agree(self.forward, self.weights, inputs, self.order, unknown)
-        self.buffers[shapes, self.modes()] = buffers
+                return spot_check.agree(self.forward, self.weights, inputs, self.order, unknown)
+        return True
+
+
+class Graph(Examined):
+    """One kind of graph over a forward, compiled once for each shape and training mode; ``make`` builds the Cell."""
+
+    def __init__(self, make: Callable[[Any, ParameterTuple], nn.Cell], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.make = make
+        self.cells: dict[Key, nn.Cell] = {}
+
+    def __call__(self, leading: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
+        """The graph's results for leading arguments of ours and the user's inputs."""
+        buffers = self.look(inputs)
+        modes = self.modes()
+        if modes not in self.cells:
+            self.cells[modes] = self.make(self.forward, self.weights)
+        with cured(), kept(buffers):
+            return self.cells[modes](*leading, *inputs)
+
+
+class Watched(Examined):
+    """A net and its loss within a training step of ours, which differentiates them twice in its own graph."""
+
+    def __init__(self, net: nn.Cell, loss_fn: Any, params: Sequence[Parameter], uncertified: str) -> None:
+        super().__init__(WithLoss(net, loss_fn), params, 2, uncertified)
+
+    @contextmanager
+    def step(self, inputs: tuple[Any, ...]) -> Iterator[None]:
+        """Look at the net, then let the step be traced under the cures."""
+        self.look(inputs)
+        with cured():
+            yield
 
 
 def cells_of(forward: Any) -> Iterator[nn.Cell]:
@@ -112,8 +135,6 @@ def graph_of(
     **settings: Any,
 ) -> Graph:
     """The graph for a forward, its weights and settings: the same one at every call."""
-    if uncertified not in ("check", "allow", "refuse"):
-        raise InvalidArgument(f"uncertified: found {uncertified!r}, expected 'check', 'allow' or 'refuse'")
     key = (kind, forward, tuple(map(id, params)), order, uncertified, tuple(settings.items()))
     if key not in GRAPHS:
 

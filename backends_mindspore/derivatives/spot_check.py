@@ -26,21 +26,26 @@ TOLERANCE = 1e-2
 
 def agree(
     forward: Callable[..., Any], weights: ParameterTuple, inputs: tuple[Any, ...], order: int, unknown: list[Operator]
-) -> None:
-    """Raise unless derivatives up to an order agree with differences, for some step."""
+) -> bool:
+    """Raise unless derivatives up to an order agree with differences, for some step; False if they are not finite."""
     generator = np.random.default_rng(0)
     direction = [generator.normal(size=weight.shape) for weight in weights]
     with cured():
         gradient = Gradient(forward, weights)
         slopes = differences(Whole(forward), weights, direction, inputs)
         exact = inner(arrays(gradient(*inputs)), direction)
+        if not np.isfinite(exact):
+            return False
         if not close(slopes, np.array([exact])):
             raise unknown_and("differences of the loss do not agree with the gradient", unknown)
         if order == 2:
             tensors = tuple(Tensor(v, weight.dtype) for v, weight in zip(direction, weights, strict=True))
             product = np.concatenate([part.ravel() for part in arrays(Product(forward, weights)(tensors, *inputs))])
+            if not np.isfinite(product).all():
+                return False
             if not close(differences(gradient, weights, direction, inputs), product):
                 raise unknown_and("differences of the gradient do not agree with the second derivative", unknown)
+    return True
 
 
 def arrays(tensors: Any) -> list[np.ndarray]:
