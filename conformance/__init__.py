@@ -10,6 +10,7 @@
 ``kernels``       level 1: kernels against published formulas and each other
 ``problems``      what level 4 trains, on data that ships with the suite
 ``trajectories``  level 4: training runs against golden losses and each other
+``checkpoints``   level 5: runs that move between backends against those that do not
 ``enclosure``     which results a faithful evaluation may have
 ``formulas``      the published formulas in extended precision
 ``inputs``        arrays that kernels find hard

@@ -11,6 +11,7 @@ from hessiod.backends.contract import Backend
 from hessiod.backends.registry import Listing, listings, load
 from hessiod.conformance.case import Case
 from hessiod.conformance.check import Check, Outcome, perform
+from hessiod.conformance.checkpoints import checkpoint_checks
 from hessiod.conformance.functions import function_checks
 from hessiod.conformance.kernels import kernel_checks
 from hessiod.conformance.problems import golden
@@ -34,6 +35,7 @@ def plan(chosen: Sequence[Listing]) -> list[Check]:
         *(check for backend in backends for check in function_checks(backend)),
         *(check for backend in backends for check in kernel_checks(backend)),
         *trajectory_checks(backends),
+        *checkpoint_checks(backends),
     ]
 
 

@@ -1,0 +1,98 @@
+"""Level 5 catches backends that lose state on purpose."""
+
+import numpy as np
+import pytest
+import torch
+
+from hessiod.backends import load
+from hessiod.backends_torch.backend import TorchBackend
+from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED
+from hessiod.conformance.check import perform
+from hessiod.conformance.checkpoints import checkpoint_checks
+
+
+class Losing(TorchBackend):
+    """Torch, with a load that does something wrong afterwards."""
+
+    name = "losing"
+
+    def __init__(self, damage):
+        super().__init__()
+        self.damage, self.optimizers = damage, {"sophia-g": TorchBackend.optimizers["sophia-g"]}
+
+    def trainer(self, **arguments):
+        trainer = super().trainer(**arguments)
+        right = trainer.load
+
+        def load_wrongly(path):
+            right(path)
+            self.damage(trainer)
+
+        trainer.load = load_wrongly
+        return trainer
+
+
+def slots_zeroed(trainer):
+    for state in trainer.optimizer.state.values():
+        state["exp_avg"].zero_()
+
+
+def weights_in_half(trainer):
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.copy_(parameter.half().float())
+
+
+def step_forgotten(trainer):
+    for group in trainer.optimizer.param_groups:
+        group["step"] -= 1
+
+
+def nothing(trainer):
+    pass
+
+
+def run(backends):
+    known, rows = {}, {}
+    for check in checkpoint_checks(backends):
+        if check.rule == "sophia-g":
+            outcome = perform(check, known)
+            known[check.id] = outcome.data
+            rows |= {case.id.removeprefix("L5/gpt.sophia-g/"): case.verdict for case in outcome.cases}
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("damage", "failing"),
+    [
+        (nothing, set()),
+        (slots_zeroed, {"losing/resumed", "torch-losing/arrays", "torch-losing/all-torch", "torch-losing/all-losing"}),
+        (weights_in_half, {"losing/resumed", "torch-losing/arrays"}),
+        (step_forgotten, {"losing/resumed"}),
+    ],
+)
+def test_a_backend_that_loses_state_is_caught(damage, failing):
+    rows = run([load("torch"), Losing(damage)])
+    assert len(rows) == 8
+    assert failing <= {name for name, verdict in rows.items() if verdict == FAIL}
+    assert all(rows[name] == PASS for name in rows if name.startswith("torch/"))
+    if damage is nothing:
+        assert set(rows.values()) == {PASS}
+
+
+def test_a_backend_without_optimizers_is_unsupported_and_pairs_go_both_ways():
+    checks = list(checkpoint_checks([load("numpy"), load("torch"), Losing(nothing)]))
+    assert {check.backend for check in checks if check.unsupported} >= {"numpy"}
+    assert perform(checks[0], {}).cases[0].verdict == UNSUPPORTED
+    ids = {check.id for check in checks}
+    assert {"L5/gpt.sophia-g/torch-losing", "L5/gpt.sophia-g/losing-torch"} <= ids
+    assert "L5/gpt.adamw/torch-losing" not in ids
+    assert len(ids) == len(checks)
+
+
+def test_the_cut_lies_between_two_refreshes_and_both_sides_have_one():
+    from hessiod.conformance.checkpoints import CUT, END
+
+    due = np.arange(0, END, 10)
+    assert (due < CUT).any()
+    assert (due >= CUT).any()
