@@ -1,9 +1,9 @@
 """Level 5: a run that is cut, saved on one backend and taken up on another, against the runs that were not cut.
 
-The network and the text are level 4's. A run goes ten steps on the first backend and ten on the second, with curvature
-refreshed on both sides of the cut. Its losses are compared with those of twenty steps on the first and of twenty on the
-second, within level 4's tolerance; the arrays that the second saves without a step must be those that the first saved,
-bit for bit.
+The runs are level 4's: every optimizer on the digits, Sophia on the character GPT as well. A run goes twelve steps on
+the first backend and twelve on the second, with curvature refreshed on both sides of the cut. Its losses are compared
+with those of all the steps on the first and on the second, within level 4's tolerance; the arrays that the second saves
+without a step must be those that the first saved, bit for bit.
 """
 
 from __future__ import annotations
@@ -18,66 +18,59 @@ import numpy as np
 
 from hessiod.backends.checkpoint import Container
 from hessiod.backends.contract import Backend
-from hessiod.backends.gpt.config import GPTConfig, RunConfig
-from hessiod.backends.gpt.trainer import Trainer
-from hessiod.backends.gpt.weights import initial_weights
+from hessiod.backends.training.trainer import Trainer
+from hessiod.backends.training.weights import initial_weights
 from hessiod.conformance.check import Check, Finding, identified
-from hessiod.conformance.trajectories import BUDGETS, FLOAT32_ULP, STEPS, corpus
+from hessiod.conformance.problems import DIGITS, GPT, Problem
+from hessiod.conformance.trajectories import BUDGETS, FLOAT32_ULP
 
-CUT, END = 10, 20
+CUT, END = 12, 24
 BUDGET = BUDGETS[50]
-MODEL = GPTConfig(context=32, width=48, heads=4, layers=2)
 
 
-def configuration(optimizer: str) -> RunConfig:
-    """The settings of a run: level 4's on a smaller network, with a warm-up that spans the cut."""
-    return RunConfig(optimizer=optimizer, model=MODEL)
-
-
-def begun(backend: Backend, optimizer: str) -> Trainer:
-    """A run before its first step."""
-    config = configuration(optimizer)
+def begun(backend: Backend, problem: Problem, optimizer: str) -> Trainer:
+    """A run before its first step; the warm-up spans the cut."""
+    config = problem.config(optimizer)
     return backend.trainer(config=config, weights=initial_weights(config.model, config.seed))
 
 
-def advance(trainer: Trainer, optimizer: str, start: int, stop: int) -> list[float]:
+def advance(trainer: Trainer, problem: Problem, optimizer: str, start: int, stop: int) -> list[float]:
     """The losses of some steps."""
-    config = configuration(optimizer)
-    text, found = corpus(MODEL.context), []
-    for step in range(start, stop):
-        inputs, targets = text.batch(step, seed=config.seed, rows=config.batch, context=MODEL.context)
-        found.append(trainer.step(inputs, targets).loss)
-    return found
+    config, data = problem.config(optimizer), problem.read()
+    batches = (data.batch(step, seed=config.seed, rows=config.batch) for step in range(start, stop))
+    return [trainer.step(inputs, targets).loss for inputs, targets in batches]
 
 
-def uncut(backend: Backend, optimizer: str) -> Iterator[Finding]:
-    """A run without a cut, its checkpoint taken up by the same backend: the same bits."""
-    trainer = begun(backend, optimizer)
-    losses = advance(trainer, optimizer, 0, CUT)
+def uncut(backend: Backend, problem: Problem, optimizer: str) -> Iterator[Finding]:
+    """A run without a cut, and its checkpoint taken up by the same backend: the same bits."""
+    trainer = begun(backend, problem, optimizer)
+    losses = advance(trainer, problem, optimizer, 0, CUT)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "cut"
         trainer.save(path, None)
-        losses += advance(trainer, optimizer, CUT, END)
-        resumed = begun(backend, optimizer)
+        losses += advance(trainer, problem, optimizer, CUT, END)
+        resumed = begun(backend, problem, optimizer)
         resumed.load(path)
-    again = advance(resumed, optimizer, CUT, END)
+    again = advance(resumed, problem, optimizer, CUT, END)
     differ = sum(one != other for one, other in zip(losses[CUT:], again, strict=True))
     why = f"saved at step {CUT} and taken up here, steps to {END} have the same losses bit for bit; {differ} differ"
     yield Finding("resumed", differ == 0, None, None, why, losses)
 
 
-def moved(first: Backend, second: Backend, optimizer: str, *uncut_losses: Sequence[float]) -> Iterator[Finding]:
+def moved(
+    first: Backend, second: Backend, problem: Problem, optimizer: str, *uncut_losses: Sequence[float]
+) -> Iterator[Finding]:
     """A run that moves at the cut; ``uncut_losses`` are those of the run on the first and on the second alone."""
     with TemporaryDirectory() as folder:
         there, here = Path(folder) / "there", Path(folder) / "here"
-        trainer = begun(first, optimizer)
-        losses = advance(trainer, optimizer, 0, CUT)
+        trainer = begun(first, problem, optimizer)
+        losses = advance(trainer, problem, optimizer, 0, CUT)
         trainer.save(there, None)
-        resumed = begun(second, optimizer)
+        resumed = begun(second, problem, optimizer)
         resumed.load(there)
         resumed.save(here, None)
         yield same_arrays(there, here)
-    losses += advance(resumed, optimizer, CUT, END)
+    losses += advance(resumed, problem, optimizer, CUT, END)
     for backend, expected in zip((first, second), uncut_losses, strict=True):
         yield distance(np.array(losses), np.array(expected), backend.name)
 
@@ -102,21 +95,28 @@ def distance(found: np.ndarray, expected: np.ndarray, against: str) -> Finding:
 
 def checkpoint_checks(backends: Sequence[Backend]) -> Iterator[Check]:
     """Level 5 of some backends: each with itself, and every two of them in both directions."""
-    for optimizer in STEPS:
-        able = [backend for backend in backends if optimizer in backend.optimizers]
-        for backend in backends:
-            yield Check(
-                f"L5/gpt.{optimizer}/{backend.name}",
-                **identified(backend, level="L5", rule=optimizer, dtype="float32"),
-                kinds=("resumed",),
-                run=partial(uncut, backend, optimizer),
-                unsupported="" if backend in able else f"the backend has no optimizer {optimizer!r}",
-            )
-        for first, second in permutations(able, 2):
-            yield Check(
-                f"L5/gpt.{optimizer}/{first.name}-{second.name}",
-                **identified(second, level="L5", rule=optimizer, dtype="float32"),
-                kinds=("arrays", f"all-{first.name}", f"all-{second.name}"),
-                run=partial(moved, first, second, optimizer),
-                after=(f"L5/gpt.{optimizer}/{first.name}", f"L5/gpt.{optimizer}/{second.name}"),
-            )
+    for problem, optimizers in ((DIGITS, tuple(DIGITS.settings)), (GPT, ("sophia-g",))):
+        for optimizer in optimizers:
+            yield from run_checks(backends, problem, optimizer)
+
+
+def run_checks(backends: Sequence[Backend], problem: Problem, optimizer: str) -> Iterator[Check]:
+    """The checks of one run."""
+    subject, kind = f"L5/{problem.name}.{optimizer}", problem.config(optimizer).kind
+    able = [backend for backend in backends if kind in backend.optimizers]
+    for backend in backends:
+        yield Check(
+            f"{subject}/{backend.name}",
+            **identified(backend, level="L5", rule=optimizer, dtype="float32"),
+            kinds=("resumed",),
+            run=partial(uncut, backend, problem, optimizer),
+            unsupported="" if backend in able else f"the backend has no optimizer {kind!r}",
+        )
+    for first, second in permutations(able, 2):
+        yield Check(
+            f"{subject}/{first.name}-{second.name}",
+            **identified(second, level="L5", rule=optimizer, dtype="float32"),
+            kinds=("arrays", f"all-{first.name}", f"all-{second.name}"),
+            run=partial(moved, first, second, problem, optimizer),
+            after=(f"{subject}/{first.name}", f"{subject}/{second.name}"),
+        )

@@ -120,6 +120,7 @@ def arrays(cell, optimizer):
 def test_a_graph_that_has_run_goes_on_from_the_file(tmp_path):
     """Written through views: a graph does not see what load_param_into_net writes."""
     model, there, cell, here = pair("SophiaG")
+    cell.set_train()
     step = ours.TrainStep(cell, nn.CrossEntropyLoss(), here)
     x, y = Tensor(X), Tensor(Y.astype(np.int32))
     for _ in range(3):
