@@ -86,8 +86,8 @@ DIGITS = Problem(
     batch=128,
     # Not the tuned ones: those are the fastest, and some multiply a rounding error a thousandfold within 50 steps.
     settings={
-        "sophia-g": {"lr": 0.005, "rho": 0.5},
-        "sophia-h": {"lr": 0.005, "rho": 0.05},
+        "sophia-g": {"lr": 0.005, "rho": 0.5, "weight_decay": 0.1},
+        "sophia-h": {"lr": 0.005, "rho": 0.05, "weight_decay": 0.1},
         "adahessian": {"lr": 0.1, "eps": 0.01},
         "apollo": {"lr": 0.2, "sigma": 0.2, "warmup": 0},
         "apollow": {"lr": 0.2, "sigma": 0.2, "warmup": 0, "weight_decay": 0.025},

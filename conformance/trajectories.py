@@ -26,10 +26,10 @@ def trajectory_checks(backends: Sequence[Backend]) -> Iterator[Check]:
     """Level 4 of some backends: each against the golden losses, and against the first that has the optimizer."""
     for problem in PROBLEMS:
         for optimizer in problem.steps:
-            yield from run_checks(backends, problem, optimizer)
+            yield from checks_of_run(backends, problem, optimizer)
 
 
-def run_checks(backends: Sequence[Backend], problem: Problem, optimizer: str) -> Iterator[Check]:
+def checks_of_run(backends: Sequence[Backend], problem: Problem, optimizer: str) -> Iterator[Check]:
     """The checks of one run."""
     subject, kind = f"{problem.name}.{optimizer}", problem.config(optimizer).kind
     budgets = {str(count): budget for count, budget in BUDGETS.items() if count <= problem.steps[optimizer]}
