@@ -89,11 +89,26 @@ class Route:
     compiles: bool = False
 
 
+class Autodiff(Protocol):
+    """Derivatives of ``function(xp, weights, data)``, a scalar worked out from two lists of native arrays."""
+
+    def value_and_gradients(
+        self, function: Callable[..., Any], weights: Sequence[Any], data: Sequence[Any]
+    ) -> tuple[Any, Sequence[Any]]:
+        """The value, and the gradient with respect to each weight."""
+
+    def product(
+        self, function: Callable[..., Any], weights: Sequence[Any], data: Sequence[Any], vectors: Sequence[Any]
+    ) -> Sequence[Any]:
+        """The Hessian's product with vectors shaped like the weights, one array for each."""
+
+
 @runtime_checkable
 class Backend(Protocol):
     """A framework on a device, as the rules and the conformance suite see it.
 
-    A backend with several devices also has ``on(device)``, which returns the same backend with that one as its first.
+    A backend with derivatives also has ``autodiff``, an :class:`Autodiff`. One with several devices also has
+    ``on(device)``, which returns the same backend with that one as its first.
     """
 
     name: str

@@ -15,6 +15,7 @@ from mindspore import Tensor  # noqa: E402
 
 from hessiod.backends.contract import Route  # noqa: E402
 from hessiod.backends_mindspore import namespace  # noqa: E402
+from hessiod.backends_mindspore.autodiff import MindSporeAutodiff  # noqa: E402
 from hessiod.backends_mindspore.optimizers import OPTIMIZERS  # noqa: E402
 from hessiod.backends_mindspore.trainer import MindSporeTrainer  # noqa: E402
 
@@ -41,6 +42,7 @@ class MindSporeBackend:
     routes = (Route("eager", run, flushes=True), Route("jit", run_jit, flushes=True))
     dtypes = ("float32", "float64")
     optimizers = OPTIMIZERS
+    autodiff = MindSporeAutodiff()
 
     def versions(self) -> Mapping[str, str]:
         """MindSpore's version."""

@@ -14,6 +14,7 @@ import torch  # noqa: E402
 
 from hessiod.backends.contract import Route  # noqa: E402
 from hessiod.backends_torch import namespace  # noqa: E402
+from hessiod.backends_torch.autodiff import TorchAutodiff  # noqa: E402
 from hessiod.backends_torch.optimizers import OPTIMIZERS  # noqa: E402
 from hessiod.backends_torch.trainer import TorchTrainer  # noqa: E402
 
@@ -41,6 +42,7 @@ class TorchBackend:
     routes = (Route("eager", run), Route("compiled", run_compiled, contracts=True, compiles=True))
     dtypes = ("float32", "float64")
     optimizers = OPTIMIZERS
+    autodiff = TorchAutodiff()
 
     def versions(self) -> Mapping[str, str]:
         """Torch's version, and CUDA's where torch was built with it."""

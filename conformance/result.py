@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,6 @@ def sha256(document: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def case_set(ids: Iterable[str], golden: Mapping[str, Iterable[float]]) -> str:
-    """SHA-256 of what was asked: the rows' ids and the golden data that they are compared with."""
-    return sha256({"ids": sorted(ids), "golden": {name: [float(value) for value in golden[name]] for name in golden}})
+def case_set(ids: Iterable[str], golden: str) -> str:
+    """SHA-256 of what was asked: the rows' ids, and the digest of the golden data that they are compared with."""
+    return sha256({"ids": sorted(ids), "golden": golden})

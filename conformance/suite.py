@@ -9,12 +9,13 @@ from typing import Any
 
 from hessiod.backends.contract import Backend
 from hessiod.backends.registry import Listing, listings, load
+from hessiod.conformance import golden
 from hessiod.conformance.case import Case
 from hessiod.conformance.check import Check, Outcome, perform
 from hessiod.conformance.checkpoints import checkpoint_checks
+from hessiod.conformance.derivatives import derivative_checks
 from hessiod.conformance.functions import function_checks
 from hessiod.conformance.kernels import kernel_checks
-from hessiod.conformance.problems import golden
 from hessiod.conformance.result import Report, case_set
 from hessiod.conformance.selection import EVERYTHING, NONE_KNOWN, KnownFailures, Selection
 from hessiod.conformance.trajectories import trajectory_checks
@@ -34,6 +35,7 @@ def plan(chosen: Sequence[Listing]) -> list[Check]:
         *(absent(listing) for listing in chosen if listing.backend is None),
         *(check for backend in backends for check in function_checks(backend)),
         *(check for backend in backends for check in kernel_checks(backend)),
+        *(check for backend in backends for check in derivative_checks(backend)),
         *trajectory_checks(backends),
         *checkpoint_checks(backends),
     ]
@@ -91,7 +93,7 @@ def header(
         "backends": {backend.name: dict(backend.versions()) for backend in backends},
         "devices": {backend.name: list(backend.devices()) for backend in backends},
         "selection": selection.document(),
-        "case_set": case_set((identity for check in checks for identity in check.case_ids), golden()),
+        "case_set": case_set((identity for check in checks for identity in check.case_ids), golden.digest()),
         "partial": partial,
     }
 

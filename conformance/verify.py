@@ -59,7 +59,7 @@ def check_form(document: Any, path: Path) -> None:
         raise InvalidArgument(f"{path}: the row {doubled} stands twice")
 
 
-def check_case_set(report: Report, golden: Any, planned: Iterable[str] | None) -> None:
+def check_case_set(report: Report, golden: str, planned: Iterable[str] | None) -> None:
     """Refuse a report that is partial, lacks rows, or compares with other golden data than this release ships.
 
     ``planned`` are the rows that this installation would run for the same backends and selection; None if a backend is

@@ -5,7 +5,7 @@ import pytest
 
 from hessiod.conformance.case import FAIL, PASS
 from hessiod.conformance.compare import compare
-from hessiod.conformance.problems import golden
+from hessiod.conformance.golden import digest
 from hessiod.conformance.report import write_reports
 from hessiod.conformance.result import Report, sha256
 from hessiod.conformance.selection import Selection
@@ -30,8 +30,8 @@ def ids(report):
 
 def test_a_written_report_reads_back_as_it_was(report, path):
     assert read_report(path) == report
-    check_case_set(report, golden(), ids(report))
-    check_case_set(report, golden(), None)
+    check_case_set(report, digest(), ids(report))
+    check_case_set(report, digest(), None)
 
 
 def resigned(document):
@@ -70,13 +70,13 @@ def test_rows_left_out_other_golden_data_and_partial_runs_are_refused_although_t
     document["cases"].pop()
     path.write_text(json.dumps(resigned(document)))
     with pytest.raises(InvalidArgument, match="case set"):
-        check_case_set(read_report(path), golden(), None)
+        check_case_set(read_report(path), digest(), None)
     with pytest.raises(InvalidArgument, match="another release"):
-        check_case_set(report, {**golden(), "gpt.adamw": golden()["gpt.adamw"] + 1e-3}, None)
+        check_case_set(report, "0" * 64, None)
     with pytest.raises(InvalidArgument, match=r"lacks 1 rows .* such as L1/new"):
-        check_case_set(report, golden(), [*ids(report), "L1/new"])
+        check_case_set(report, digest(), [*ids(report), "L1/new"])
     with pytest.raises(InvalidArgument, match="partial"):
-        check_case_set(Report(report.header | {"partial": True}, report.cases), golden(), None)
+        check_case_set(Report(report.header | {"partial": True}, report.cases), digest(), None)
 
 
 def test_a_comparison_names_every_difference(report):

@@ -14,8 +14,8 @@ from hessiod.conformance.case import FAIL, UNSUPPORTED, Case
 from hessiod.conformance.check import perform
 from hessiod.conformance.compare import Comparison
 from hessiod.conformance.compare import compare as compare_reports
+from hessiod.conformance.golden import digest
 from hessiod.conformance.isolation import Isolation
-from hessiod.conformance.problems import golden
 from hessiod.conformance.report import figure, headline, write_reports
 from hessiod.conformance.selection import NONE_KNOWN, KnownFailures, Selection
 from hessiod.conformance.suite import choose, plan, run_suite
@@ -130,7 +130,7 @@ def verify(report: Annotated[Path, typer.Argument(help="a report.json")]) -> Non
         where = "the rows are those that its backends have here"
     except (BackendUnavailable, InvalidArgument):
         planned, where = None, "one of its backends is not installed here, so that its rows cannot be counted again"
-    check_case_set(found, golden(), planned)
+    check_case_set(found, digest(), planned)
     console = Console()
     console.print(f"{report}: form, digest and golden data are right; {where}", highlight=False, soft_wrap=True)
     console.print(headline(found), highlight=False)
