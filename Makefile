@@ -17,7 +17,7 @@ install: $(STAMP)  ## make the virtual environment with both frameworks
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$(TORCH)" -e ".[torch,mindspore,onnx,plots,dev]"
+	$(BIN)/python -m pip install --quiet "$(TORCH)" -e ".[torch,mindspore,onnx,plots,examples,dev]"
 	touch $@
 
 demo: $(STAMP)  ## train the character GPT on both frameworks, draw the curves, write the conformance report

@@ -25,6 +25,11 @@ class Slot(NamedTuple):
     rows: slice = slice(None)
 
     @property
+    def whole(self) -> bool:
+        """Whether the whole parameter belongs to the layer."""
+        return self.rows.start is None
+
+    @property
     def place(self) -> tuple[int, Any]:
         """What two slots have in common when they are the same: tensors compare entry by entry."""
         return id(self.param), self.rows.start
@@ -50,6 +55,10 @@ class Layer:
     def __init__(self, name: str, module: nn.Module, slots: list[Slot], label: str = "") -> None:
         self.name, self.modules, self.slots, self.label = name, [module], slots, label
         self.bias = len(slots) == 2
+        weight = slots[0].param[slots[0].rows]
+        groups = prod(self.lead)
+        self._shape = weight.shape[0] // groups, weight[0].numel() + self.bias
+        self._shapes = [slot.param[slot.rows].shape for slot in slots]
 
     @property
     def params(self) -> list[Tensor]:
@@ -82,10 +91,11 @@ class Layer:
 
     def parts(self, matrix: Tensor) -> list[Tensor]:
         """The matrix as tensors of the slots' shapes."""
-        shapes = [slot.param[slot.rows].shape for slot in self.slots]
+        shapes = self._shapes
         if not self.bias:
             return [matrix.reshape(shapes[0])]
-        return [matrix[..., :-1].reshape(shapes[0]), matrix[..., -1].reshape(shapes[1])]
+        parts = (matrix[..., :-1], matrix[..., -1])  # contiguous, so that a compiled kernel can take them
+        return [part.contiguous().reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -95,9 +105,7 @@ class Layer:
     @property
     def shape(self) -> tuple[int, int]:
         """The sizes of G and of A."""
-        weight = self.slots[0].param[self.slots[0].rows]
-        groups = prod(self.lead)
-        return weight.shape[0] // groups, weight[0].numel() + self.bias
+        return self._shape
 
     def factor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of A and G."""

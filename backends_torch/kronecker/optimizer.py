@@ -20,10 +20,11 @@ from hessiod.backends_torch.fast import advance, first_nonfinite
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.capture import Capture, Counter
 from hessiod.backends_torch.kronecker.discover import AnyLayer, discover
+from hessiod.backends_torch.kronecker.layers import Slot
 from hessiod.backends_torch.kronecker.plan import Plan, make_plan
 from hessiod.backends_torch.kronecker.policies import Fixed
 from hessiod.backends_torch.kronecker.settings import check_settings, grouped
-from hessiod.backends_torch.kronecker.states import LAYER_KEYS, check_layers, restore
+from hessiod.backends_torch.kronecker.states import check_layers, restore
 from hessiod.backends_torch.precision import widened
 from hessiod.backends_torch.second_order import scaler_forgotten_on_error
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
@@ -138,11 +139,11 @@ class KroneckerOptimizer(RuleOptimizer):
         return self.policy.wanted(layer, self._layer_state(layer), self.steps + 1, self.param_groups[0])
 
     def _layer_state(self, layer: AnyLayer) -> dict[str, Any]:
-        """A layer's own entries in the state of its first parameter."""
-        state, prefix = self.state.get(layer.params[0]) or {}, f"{layer.label}."
+        """A layer's entries in the state of its first parameter, without its label; there may be others beside them."""
+        state, prefix = self.state.get(layer.slots[0].param) or {}, f"{layer.label}."
         if layer.label:
             return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        return {key: value for key, value in state.items() if key in LAYER_KEYS}
+        return state
 
     def update_curvature(
         self,
@@ -268,9 +269,9 @@ class KroneckerOptimizer(RuleOptimizer):
         for layer in self.layers:
             state = self._layer_state(layer)
             new, invert = self.policy.fold(layer, state, found.get(layer, {}), self.steps + 1, group)
-            whole = {**state, **new}
-            if invert and "factor_a" in whole and "factor_g" in whole:
-                inverses, used = blocks.inverted(layer, whole["factor_a"], whole["factor_g"], settings)
+            a, g = (new.get(name, state.get(name)) for name in ("factor_a", "factor_g"))
+            if invert and a is not None and g is not None:
+                inverses, used = blocks.inverted(layer, a, g, settings)
                 new |= {**inverses, "damping": used}
             if new:
                 fresh[layer] = new
@@ -282,28 +283,44 @@ class KroneckerOptimizer(RuleOptimizer):
         """Natural gradients by parameter, within the trust region."""
         directions: dict[Tensor, Tensor] = {}
         for layer in self.layers:
-            if not any(param in grads for param in layer.params):
+            if not any(slot.param in grads for slot in layer.slots):
                 continue
-            state = {**self._layer_state(layer), **fresh.get(layer, {})}
-            given = [grads.get(p, torch.zeros_like(widened(p)))[rows] for p, rows in layer.slots]
+            state = self._layer_state(layer)
+            if layer in fresh:
+                state = {**state, **fresh[layer]}
+            given = [self._given(slot, grads) for slot in layer.slots]
             parts = blocks.natural(layer, given, state, self.param_groups[0]["damping"])
-            for (param, rows), part in zip(layer.slots, parts, strict=True):
-                if param in grads:
-                    whole = directions.setdefault(param, torch.zeros_like(grads[param]))
-                    whole[rows] = part
+            for slot, part in zip(layer.slots, parts, strict=True):
+                if slot.whole:
+                    directions[slot.param] = part
+                else:
+                    whole = directions.setdefault(slot.param, torch.zeros_like(grads[slot.param]))
+                    whole[slot.rows] = part
+        directions = {param: direction for param, direction in directions.items() if param in grads}
         return self._bounded(directions, grads)
+
+    def _given(self, slot: Slot, grads: Mapping[Tensor, Tensor]) -> Tensor:
+        """A slot's gradient; of a parameter that has none, zeros."""
+        grad = grads.get(slot.param)
+        grad = torch.zeros_like(widened(slot.param)) if grad is None else grad
+        return grad if slot.whole else grad[slot.rows]
 
     def _bounded(self, directions: dict[Tensor, Tensor], grads: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
         clip = self.param_groups[0]["kl_clip"]
         if clip is None or not directions:
             return directions
-        rates = {param: group["lr"] for group in self.param_groups for param in group["params"]}
-        change = sum(
-            float(rates[param]) ** 2 * trust_region.inner_product(xp, direction, grads[param]).double()
-            for param, direction in directions.items()
-        )
+        change: Any = 0.0
+        for group in self.param_groups if directions else ():
+            slopes = [
+                trust_region.inner_product(xp, directions[param], grads[param])
+                for param in group["params"]
+                if param in directions
+            ]
+            if slopes:
+                change = change + float(group["lr"]) ** 2 * torch.stack(slopes).sum()
         nu = trust_region.kl_scale(xp, change, clip=clip)
-        return {param: direction * nu.to(direction.dtype) for param, direction in directions.items()}
+        scaled = torch._foreach_mul(list(directions.values()), nu)
+        return dict(zip(directions, scaled, strict=True))
 
     def _usable(self, directions: Mapping[Tensor, Tensor]) -> bool:
         """Whether every direction is finite; otherwise raise, or return False if that was chosen."""

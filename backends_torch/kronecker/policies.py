@@ -23,11 +23,9 @@ Group = Mapping[str, Any]
 class Fixed:
     """K-FAC's: a running average, statistics every ``factor_every`` steps, inverses every ``inverse_every``."""
 
-    keys: tuple[str, ...] = ("refreshes",)
-
     def wanted(self, layer: AnyLayer, state: State, step: int, group: Group) -> tuple[str, ...]:
         """All, or none."""
-        return layer.statistics if not state or fixed.due(step, group["factor_every"]) else ()
+        return layer.statistics if "refreshes" not in state or fixed.due(step, group["factor_every"]) else ()
 
     def fold(
         self, layer: AnyLayer, state: State, found: Mapping[str, Tensor], step: int, group: Group
@@ -47,8 +45,6 @@ class Fixed:
 
 class Stale:
     """SP-NGD's: every statistic at an interval of its own."""
-
-    keys: tuple[str, ...] = ()
 
     def wanted(self, layer: AnyLayer, state: State, step: int, group: Group) -> tuple[str, ...]:
         """Those whose interval is over."""
@@ -77,8 +73,6 @@ class Stale:
 
 class Trace:
     """THOR's: a layer is refreshed, kept or frozen, by its trace; with ``thresholds=None`` refreshed every time."""
-
-    keys: tuple[str, ...] = ("check",)
 
     def wanted(self, layer: AnyLayer, state: State, step: int, group: Group) -> tuple[str, ...]:
         """All when the layer is looked at; none between, or when it is frozen."""

@@ -30,6 +30,8 @@ def precondition(xp, grad, inverse_a, inverse_g):
            [3., 6.]])
     """
     right = times_blocks(xp, grad, inverse_a)
+    if len(inverse_g) == 1:
+        return xp.matmul(inverse_g[0], right)
     return xp.transpose(times_blocks(xp, xp.transpose(right), inverse_g))
 
 
