@@ -105,12 +105,15 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(out: Path = Path("out/autoencoder-search")) -> None:
-    """Search, run the winners on fresh seeds, write what was found after each length."""
+def main(out: Path = Path("out/autoencoder-search"), optimizer: list[str] | None = None) -> None:
+    """Search, run the winners on fresh seeds, write what was found after each length; others' results are kept."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    console, results, everything = Console(), dict[str, Any](), dict[str, Any]()
-    for name, (lengths, grid) in GRIDS.items():
+    earlier = out / "search.json"
+    found = json.loads(earlier.read_text()) if earlier.exists() else {"results": {}, "tried": {}}
+    console, results, everything = Console(), found["results"], found["tried"]
+    for name in optimizer or list(GRIDS):
+        lengths, grid = GRIDS[name]
         results[name], everything[name] = {}, {}
         for steps in lengths:
             found = search(name, steps, grid)

@@ -8,6 +8,7 @@
 ``capture``         hooks that gather statistics: of sampled targets, or of the user's own backward
 ``blocks``          a layer's factors and inverses, and its natural gradient
 ``policies``        when statistics are taken and inverted: K-FAC's, SP-NGD's, THOR's
+``distributed``     several processes: owners of layers, reductions to them, weights back
 ``optimizer``       the optimizer that they make together
 ``plan``            the table of what each parameter gets
 ``kfac``...         the classes that users import

@@ -103,7 +103,9 @@ class Capture:
         *,
         empirical: bool,
         count: Callable[..., float],
+        cluster: Any = None,
     ) -> None:
+        self.cluster = cluster
         self.layers, self.wanted, self.empirical, self.count = layers, wanted, empirical, count
         self.attentions = sorted(
             {m for la in layers for m in la.modules if isinstance(m, nn.MultiheadAttention)}, key=id
@@ -174,6 +176,8 @@ class Capture:
         if not self.paused:
             with torch.autocast(grad.device.type, enabled=False):
                 self.sums.add(record.layer, record.seen, record.layer.outputs(grad, record.seen.context))
+            if self.cluster is not None and self.cluster.overlap and "a" in self.wanted(record.layer):
+                self.cluster.start(record.layer, record.seen.total, record.seen.rows)
 
     # Targets sampled from the model
 
@@ -189,7 +193,10 @@ class Capture:
     def sample(self, loss: Tensor, logits: Tensor, seed: int, step: int, likelihood: str) -> None:
         """Pull a residual of sampled targets back from ``logits``, for every target that ``loss`` depends on."""
         used = self.used(loss, logits, likelihood)
-        residual = RESIDUALS[likelihood](xp, widened(logits.detach()), seed, step, self.sums.calls)
+        draw = self.sums.calls
+        if self.cluster is not None:  # every rank draws its own
+            draw = draw * self.cluster.size + self.cluster.rank
+        residual = RESIDUALS[likelihood](xp, widened(logits.detach()), seed, step, draw)
         records, edges = self.records, [record.edge for record in self.records]
         if not edges:
             raise InvalidArgument(

@@ -53,6 +53,10 @@ class KFAC(KroneckerOptimizer):
             fallback_lr; all that require a gradient by default.
         adapt_every: Levenberg-Marquardt damping: :meth:`update_damping` is due every so many steps. None for none.
         grad_scaler: the GradScaler in use, for loops that call ``unscale_`` with the empirical Fisher.
+        process_group: True, or a process group, to share the work with its ranks: each runs its own part of the batch,
+            without DistributedDataParallel, and ``step`` averages gradients. ``state_dict`` is then a rank's own part.
+        placement: who inverts and moves a layer: "owner", "every" rank, or "one".
+        overlap: send A to the owners in backward; for one backward a step.
         seed: of the sampled targets.
         maximize, nonfinite, missing: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
 
@@ -110,6 +114,9 @@ class KFAC(KroneckerOptimizer):
         params: Any = None,
         adapt_every: int | None = None,
         grad_scaler: Any = None,
+        process_group: Any = None,
+        placement: str = "owner",
+        overlap: bool = False,
         seed: int = 0,
         maximize: bool = False,
         nonfinite: str = "raise",
@@ -122,6 +129,8 @@ class KFAC(KroneckerOptimizer):
         other: dict[str, Any] = dict(inverse=inverse, block_size=block_size, fallback=fallback, fallback_lr=fallback_lr)
         if maximize and adapt_every is not None:
             raise InvalidArgument("adapt_every: Levenberg-Marquardt damping follows a loss that falls; leave it out")
+        if adapt_every is not None and process_group is not None and placement != "every":
+            raise InvalidArgument("adapt_every: on several processes it needs placement='every'")
         self._levenberg = None if adapt_every is None else LevenbergMarquardt(adapt_every)
         self._adapt_every, self._before, self._model = adapt_every, dict[Tensor, Tensor](), 0.0
         super().__init__(
@@ -130,6 +139,9 @@ class KFAC(KroneckerOptimizer):
             {**SHARED, **step, **trust, **pace, **source, **other},
             skip=skip,
             grad_scaler=grad_scaler,
+            process_group=process_group,
+            placement=placement,
+            overlap=overlap,
             maximize=maximize,
             nonfinite=nonfinite,
             missing=missing,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from hessiod.backends_torch import namespace as xp
@@ -20,6 +21,7 @@ from hessiod.backends_torch.fast import advance, first_nonfinite
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.capture import Capture, Counter
 from hessiod.backends_torch.kronecker.discover import AnyLayer, discover
+from hessiod.backends_torch.kronecker.distributed import Cluster
 from hessiod.backends_torch.kronecker.layers import Slot
 from hessiod.backends_torch.kronecker.plan import Plan, make_plan
 from hessiod.backends_torch.kronecker.policies import Fixed
@@ -53,6 +55,9 @@ class KroneckerOptimizer(RuleOptimizer):
         *,
         skip: Sequence[str],
         grad_scaler: Any,
+        process_group: Any,
+        placement: str,
+        overlap: bool,
         maximize: bool,
         nonfinite: str,
         missing: str,
@@ -77,12 +82,18 @@ class KroneckerOptimizer(RuleOptimizer):
                 rate = group["lr"] if kind else group.pop("fallback_lr", settings["fallback_lr"])
                 if chosen:
                     split.append({**group, "params": chosen, "covered": kind, "lr": rate, "first_lr": rate})
-        base = {**settings, "covered": True, "first_lr": settings["lr"]}
+        base = {**settings, "covered": True, "first_lr": settings["lr"], "numbers": {}}
         super().__init__(split, base, maximize=maximize, nonfinite=nonfinite, missing=missing)
-        self._built = True
+        self._built, self._cluster = True, None
+        if process_group is not None:
+            every = [param for group in self.param_groups for param in group["params"]]
+            shared = None if process_group is True else process_group
+            self._cluster = Cluster(shared, placement, overlap, self.layers, every, settings["block_size"])
         self._counter = Counter(settings["likelihood"], settings["reduction"])
         empirical = settings["fisher"] == "empirical"
-        self._capture = Capture(model, self.layers, self._wanted, empirical=empirical, count=self._counter)
+        self._capture = Capture(
+            model, self.layers, self._wanted, empirical=empirical, count=self._counter, cluster=self._cluster
+        )
         LOG.info("%s\n%s", type(self).__name__, self.plan())
 
     # What torch asks of an optimizer
@@ -140,6 +151,8 @@ class KroneckerOptimizer(RuleOptimizer):
 
     def _layer_state(self, layer: AnyLayer) -> dict[str, Any]:
         """A layer's entries in the state of its first parameter, without its label; there may be others beside them."""
+        if self._cluster is not None and not self._cluster.mine(layer):
+            return self.param_groups[0]["numbers"].get(layer.name, {})
         state, prefix = self.state.get(layer.slots[0].param) or {}, f"{layer.label}."
         if layer.label:
             return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -205,23 +218,66 @@ class KroneckerOptimizer(RuleOptimizer):
         check_settings(None, self.param_groups[0], ())
         scale = vars(self).get("grad_scale")
         scale = 1.0 if scale is None else float(scale)
-        found = self._statistics(self._loss_gradient(scale), {param for _, param, _ in work})
-        raw = [grad for *_, grad in work]
+        wanted = self._wanted_layers({param for _, param, _ in work})
+        found = self._statistics(wanted, self._loss_gradient(scale))
         parts = [part for statistics in found.values() for part in statistics.values()]
-        if not self._finite(raw, dict(enumerate(parts))):  # type: ignore[arg-type]
+        grads = {param: grad for _, param, grad in work}
+        if self._cluster is not None:
+            if scale != 1:
+                raise InvalidState(
+                    "step: a GradScaler on several processes finds infinity on some of them only; use bfloat16 autocast"
+                )
+            grads = self._cluster.average_gradients(grads)
+        if not self._agreed(lambda: self._finite(list(grads.values()), dict(enumerate(parts)))):  # type: ignore[arg-type]
             return
-        grads = {param: widened(grad) if scale == 1 else widened(grad) * (1.0 / scale) for _, param, grad in work}
-        fresh = self._refreshed(found)
+        grads = {param: widened(grad) if scale == 1 else widened(grad) * (1.0 / scale) for param, grad in grads.items()}
+        fresh = dict[AnyLayer, dict[str, Any]]()
+        if not self._agreed(lambda: bool(fresh.update(self._refreshed(found)) or True)):
+            return
         directions = self._directions(grads, fresh)
-        if not self._usable(directions):
+        if not self._agreed(lambda: self._usable(directions)):
             return
         for layer, new in fresh.items():
             self._store(layer, new)
-        moves = [(index, param, directions.get(param, grads[param])) for index, param, _ in work]
+        if self._cluster is not None and wanted:
+            self._share_numbers(fresh)
+        moves = [(index, param, directions.get(param, grads[param])) for index, param, _ in work if param in grads]
         advance(self, moves, values, None)
         self._moved_by(grads)
+        if self._cluster is not None:
+            self._cluster.share_weights(param for _, param, _ in work)
         for group in self.param_groups:
             group["step"] += 1
+
+    def _agreed(self, check: Callable[[], bool]) -> bool:
+        """What a check says on this process, or on several: True if it is so on all, and an error if one has one."""
+        if self._cluster is None:
+            return check()
+        error: NonFinite | None = None
+        try:
+            good = check()
+        except NonFinite as found:
+            good, error = False, found
+        flag = torch.tensor([0.0 if good else 1.0, 0.0 if error is None else 1.0])
+        worst = self._cluster.total(flag, dist.ReduceOp.MAX)
+        if error is not None:
+            raise error
+        if worst[1]:
+            raise NonFinite("the step was refused on another rank, whose message says why; nothing was changed")
+        return not worst[0]
+
+    def _share_numbers(self, fresh: Mapping[AnyLayer, dict[str, Any]]) -> None:
+        """Tell the other ranks when this rank's layers are due."""
+        assert self._cluster is not None
+        numbers = {
+            layer.name: {key: value for key, value in new.items() if isinstance(value, int | float | tuple)}
+            for layer, new in fresh.items()
+        }
+        shared, known = self._cluster.share_numbers(numbers), self.param_groups[0]["numbers"]
+        names = [*known, *(name for name in shared if name not in known)]
+        merged = {name: {**known.get(name, {}), **shared.get(name, {})} for name in names}
+        for group in self.param_groups:
+            group["numbers"] = merged
 
     def _loss_gradient(self, scale: float) -> float:
         """What the captured gradients are gradients of, as a multiple of the summed losses."""
@@ -236,20 +292,25 @@ class KroneckerOptimizer(RuleOptimizer):
             )
         return scale / (self._capture.sums.number or 1.0)
 
-    def _statistics(self, loss_gradient: float, moving: set[Tensor]) -> dict[AnyLayer, dict[str, Tensor]]:
-        """The statistics that this step wants, of layers that have gradients."""
-        sums, found = self._capture.sums, {}
-        for layer in self.layers:
-            wanted = self._wanted(layer) if any(param in moving for param in layer.params) else ()
-            if not wanted:
-                continue
+    def _wanted_layers(self, moving: set[Tensor]) -> dict[AnyLayer, tuple[str, ...]]:
+        """What this step wants of which layers; only of those that have gradients."""
+        layers = [layer for layer in self.layers if not moving.isdisjoint(layer.params)]
+        return {layer: wanted for layer, wanted in zip(layers, map(self._wanted, layers), strict=True) if wanted}
+
+    def _statistics(
+        self, wanted: Mapping[AnyLayer, tuple[str, ...]], loss_gradient: float
+    ) -> dict[AnyLayer, dict[str, Tensor]]:
+        """The statistics that this step wants: of this process's layers, if there are several."""
+        sums = self._capture.sums
+        for layer in wanted:
             if layer not in sums.outputs:
                 self._explain_missing(layer)
-            if sums.number == 0:
-                raise InvalidState("update_curvature: every target is ignored; skip batches that hold only padding")
-            parts = sums.statistics(layer, loss_gradient)
-            found[layer] = {name: part for name, part in parts.items() if name in wanted}
-        return found
+        if wanted and sums.number == 0 and self._cluster is None:
+            raise InvalidState("update_curvature: every target is ignored; skip batches that hold only padding")
+        if self._cluster is not None:
+            return self._cluster.statistics(sums, wanted, loss_gradient)
+        parts = {layer: sums.statistics(layer, loss_gradient) for layer in wanted}
+        return {la: {name: part for name, part in parts[la].items() if name in names} for la, names in wanted.items()}
 
     def _explain_missing(self, layer: AnyLayer) -> NoReturn:
         if self.param_groups[0]["fisher"] != "empirical" and not self._capture.sums.calls:
@@ -266,7 +327,7 @@ class KroneckerOptimizer(RuleOptimizer):
         """New entries of the layers' state, from statistics and from inverses that are due."""
         group, fresh = self.param_groups[0], dict[AnyLayer, dict[str, Any]]()
         settings = blocks.Settings(group["damping"], group["inverse"], group["block_size"])
-        for layer in self.layers:
+        for layer in self._own_layers():
             state = self._layer_state(layer)
             new, invert = self.policy.fold(layer, state, found.get(layer, {}), self.steps + 1, group)
             a, g = (new.get(name, state.get(name)) for name in ("factor_a", "factor_g"))
@@ -282,7 +343,7 @@ class KroneckerOptimizer(RuleOptimizer):
     ) -> dict[Tensor, Tensor]:
         """Natural gradients by parameter, within the trust region."""
         directions: dict[Tensor, Tensor] = {}
-        for layer in self.layers:
+        for layer in self._own_layers():
             if not any(slot.param in grads for slot in layer.slots):
                 continue
             state = self._layer_state(layer)
@@ -307,10 +368,10 @@ class KroneckerOptimizer(RuleOptimizer):
 
     def _bounded(self, directions: dict[Tensor, Tensor], grads: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
         clip = self.param_groups[0]["kl_clip"]
-        if clip is None or not directions:
+        if clip is None:
             return directions
-        change: Any = 0.0
-        for group in self.param_groups if directions else ():
+        change = torch.zeros((), dtype=torch.float64, device=next(iter(self._names)).device)
+        for group in self.param_groups:
             slopes = [
                 trust_region.inner_product(xp, directions[param], grads[param])
                 for param in group["params"]
@@ -318,9 +379,15 @@ class KroneckerOptimizer(RuleOptimizer):
             ]
             if slopes:
                 change = change + float(group["lr"]) ** 2 * torch.stack(slopes).sum()
+        if self._cluster is not None and self._cluster.placement != "every":
+            change = self._cluster.total(change)
         nu = trust_region.kl_scale(xp, change, clip=clip)
-        scaled = torch._foreach_mul(list(directions.values()), nu)
+        scaled = torch._foreach_mul(list(directions.values()), nu) if directions else ()
         return dict(zip(directions, scaled, strict=True))
+
+    def _own_layers(self) -> list[AnyLayer]:
+        """The layers that this process works on: all, if there is one."""
+        return self.layers if self._cluster is None else [layer for layer in self.layers if self._cluster.mine(layer)]
 
     def _usable(self, directions: Mapping[Tensor, Tensor]) -> bool:
         """Whether every direction is finite; otherwise raise, or return False if that was chosen."""
@@ -344,6 +411,8 @@ class KroneckerOptimizer(RuleOptimizer):
     def _settled(self) -> None:
         if getattr(self, "_built", False):
             self._capture.forget()
+            if self._cluster is not None:
+                self._cluster.forget()
 
     # Checkpoints
 

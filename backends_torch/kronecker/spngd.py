@@ -37,7 +37,8 @@ class SPNGD(KroneckerOptimizer):
         lr: learning rate. The recipe lowers it as :func:`hessiod.core.kronecker.recipes.polynomial_lr` does.
         momentum: of the velocity; its value at the first learning rate where ``couple_momentum`` is set.
         damping, kl_clip, weight_decay, fisher, likelihood, reduction, inverse, block_size, skip, fallback, fallback_lr,
-            params, grad_scaler, seed, maximize, nonfinite, missing: as of :class:`~hessiod.torch.KFAC`.
+            params, grad_scaler, process_group,
+            placement, overlap, seed, maximize, nonfinite, missing: as of :class:`~hessiod.torch.KFAC`.
         alpha: the relative change from which a statistic is not similar to an earlier one.
         couple_momentum: let momentum fall with the learning rate, ``momentum * lr_t / lr``.
         damping_start, damping_steps: begin with this damping and lower it to ``damping`` over so many steps.
@@ -87,6 +88,9 @@ class SPNGD(KroneckerOptimizer):
         fallback_lr: float = 1e-3,
         params: Any = None,
         grad_scaler: Any = None,
+        process_group: Any = None,
+        placement: str = "owner",
+        overlap: bool = False,
         seed: int = 0,
         maximize: bool = False,
         nonfinite: str = "raise",
@@ -114,6 +118,9 @@ class SPNGD(KroneckerOptimizer):
             {**SHARED, **step, **recipe, **source, **other, "kl_clip": kl_clip, "damping_steps": damping_steps},
             skip=skip,
             grad_scaler=grad_scaler,
+            process_group=process_group,
+            placement=placement,
+            overlap=overlap,
             maximize=maximize,
             nonfinite=nonfinite,
             missing=missing,

@@ -35,7 +35,8 @@ class THOR(KroneckerOptimizer):
     Args:
         model: the module whose layers are hooked.
         lr, momentum, nesterov, kl_clip, weight_decay, fisher, likelihood, reduction, inverse, skip, fallback,
-            fallback_lr, params, grad_scaler, seed, maximize, nonfinite, missing: as of :class:`~hessiod.torch.KFAC`.
+            fallback_lr, params, grad_scaler, process_group,
+            placement, overlap, seed, maximize, nonfinite, missing: as of :class:`~hessiod.torch.KFAC`.
         damping: the lambda above, at the first step.
         damping_decay, epoch_steps: ``damping * damping_decay^(epoch / 10)`` with epochs of so many steps; None leaves
             the damping as it is.
@@ -91,6 +92,9 @@ class THOR(KroneckerOptimizer):
         fallback_lr: float = 1e-3,
         params: Any = None,
         grad_scaler: Any = None,
+        process_group: Any = None,
+        placement: str = "owner",
+        overlap: bool = False,
         seed: int = 0,
         maximize: bool = False,
         nonfinite: str = "raise",
@@ -113,6 +117,9 @@ class THOR(KroneckerOptimizer):
             {**SHARED, **step, **trust, **schedule, **pace, **source, **other},
             skip=skip,
             grad_scaler=grad_scaler,
+            process_group=process_group,
+            placement=placement,
+            overlap=overlap,
             maximize=maximize,
             nonfinite=nonfinite,
             missing=missing,

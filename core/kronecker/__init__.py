@@ -13,6 +13,7 @@ and ``G = E[g g']``, so that the natural gradient of its weight matrix is ``G^-1
 ``fixed``           K-FAC's policy: fixed intervals
 ``stale``           SP-NGD's: an interval for each statistic, from how much it changes
 ``trace_rule``      THOR's: refresh, keep or freeze a layer, from its trace
+``owners``            who owns a layer when several processes share the work, and the cost of that
 ``recipes``         learning rate, momentum and damping over the epochs of the papers' runs
 ``heavy_ball``      SP-NGD's velocity and its rescaling of weights
 ==================  ========================================================================

@@ -21,10 +21,14 @@ def optimizer(model, **options):
     return KFAC(model, **{"fisher": "empirical", "factor_decay": 0.0, "factor_every": 1, "inverse_every": 1, **options})
 
 
+def statistics(opt, model):
+    return opt._statistics(opt._wanted_layers(set(model.parameters())), opt._loss_gradient(1.0))
+
+
 def gathered(model, opt, x, y, loss=F.cross_entropy):
     """The statistics of one backward, before a step."""
     loss(model(x), y).backward()
-    found = opt._statistics(opt._loss_gradient(1.0), set(model.parameters()))
+    found = statistics(opt, model)
     return {layer.name: parts for layer, parts in found.items()}
 
 
@@ -275,7 +279,7 @@ def test_in_place_activations_do_not_change_the_factors(shape, fisher):
         if fisher == "monte-carlo":
             opt.update_curvature(loss=loss, logits=logits)
         loss.backward()
-        both.append(opt._statistics(opt._loss_gradient(1.0), set(model.parameters())))
+        both.append(statistics(opt, model))
     for ours, theirs in zip(*[found.values() for found in both], strict=True):
         for name, part in ours.items():
             assert torch.equal(part, theirs[name])
@@ -297,7 +301,7 @@ def test_checkpointed_layers_are_seen_once(reentrant, fisher):
         if fisher == "monte-carlo":
             opt.update_curvature(loss=loss, logits=logits)
         loss.backward()
-        both.append(opt._statistics(opt._loss_gradient(1.0), set(model.parameters())))
+        both.append(statistics(opt, model))
     for ours, theirs in zip(*[found.values() for found in both], strict=True):
         for name, part in ours.items():
             assert torch.equal(part, theirs[name])

@@ -1,0 +1,199 @@
+"""Kronecker methods on several processes: statistics and gradients to the owners of layers, weights back to all.
+
+Each process runs its own share of the batch through its own copy of the model, without DistributedDataParallel. In
+``step`` the sums behind A and G and the gradients are reduced to the rank that owns a layer; it inverts, moves its
+weights and sends them to the others. With ``overlap`` the reduction of A begins in backward, layer by layer.
+
+The reduction to owners is one ``reduce`` to each rank, all under way at once: what MPI calls ReduceScatterV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from hessiod.backends_torch.kronecker.discover import AnyLayer
+from hessiod.core.errors import InvalidArgument, InvalidState
+from hessiod.core.kronecker.owners import PLACEMENTS, assign, inverse_cost
+
+
+def packed(statistic: Tensor) -> Tensor:
+    """The upper triangles of symmetric matrices in one row; anything else flattened."""
+    if statistic.dim() < 2 or statistic.shape[-1] != statistic.shape[-2]:
+        return statistic.reshape(-1)
+    rows, columns = torch.triu_indices(*statistic.shape[-2:], device=statistic.device)
+    return statistic[..., rows, columns].reshape(-1)
+
+
+def unpacked(row: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The symmetric matrices back from their triangles.
+
+    >>> unpacked(packed(torch.tensor([[1.0, 2.0], [2.0, 3.0]])), (2, 2))
+    tensor([[1., 2.],
+            [2., 3.]])
+    """
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        return row.reshape(shape)
+    rows, columns = torch.triu_indices(*shape[-2:], device=row.device)
+    whole, flat = row.new_zeros(shape), row.reshape(*shape[:-2], -1)
+    whole[..., rows, columns] = flat
+    whole[..., columns, rows] = flat
+    return whole
+
+
+class Cluster:
+    """The ranks of a process group, who owns what, and the bytes that they sent.
+
+    ``placement``: "owner" spreads layers by the cost of their inverses, "every" has all of them everywhere, "one" has
+    them on rank 0.
+    """
+
+    def __init__(
+        self, group: Any, placement: str, overlap: bool, layers: list[AnyLayer], params: list[Tensor], block: int | None
+    ) -> None:
+        if placement not in PLACEMENTS:
+            raise InvalidArgument(f"placement: found {placement!r}, expected one of {', '.join(PLACEMENTS)}")
+        if not dist.is_initialized():
+            raise InvalidState("process_group: torch.distributed is not initialized; call init_process_group first")
+        self.group, self.placement, self.overlap = group, placement, overlap
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self.layers, self.params = layers, params
+        self.bytes_sent = 0
+        self._under_way: dict[AnyLayer, tuple[Any, Any]] = {}
+        self.owner_of = self._assigned(block)
+
+    def _assigned(self, block: int | None) -> dict[Any, int]:
+        """The owner of each layer and of each parameter; layers that share a parameter have one owner."""
+        units: list[list[AnyLayer]] = []
+        for layer in self.layers:
+            joined = [unit for unit in units if any(set(layer.params) & set(other.params) for other in unit)]
+            apart = [unit for unit in units if not any(unit is other for other in joined)]
+            units = [*apart, [*(other for unit in joined for other in unit), layer]]
+        costs = [sum(inverse_cost(*layer.shape, block=block) for layer in unit) for unit in units]
+        ranks = assign(costs, self.size if self.placement == "owner" else 1)
+        found: dict[Any, int] = {}
+        for unit, rank in zip(units, ranks, strict=True):
+            for layer in unit:
+                found[layer] = rank
+                found |= dict.fromkeys(layer.params, rank)
+        left = [param for param in self.params if param not in found]
+        spread = assign([float(param.numel()) for param in left], self.size if self.placement == "owner" else 1)
+        return found | dict(zip(left, spread, strict=True))
+
+    def mine(self, what: Any) -> bool:
+        """Whether this rank works on a layer or moves a parameter."""
+        return self.placement == "every" or self.owner_of[what] == self.rank
+
+    # Collectives
+
+    def _reduce(self, row: Tensor, owner: int) -> Any:
+        self.bytes_sent += row.numel() * row.element_size()
+        if self.placement == "every":
+            return dist.all_reduce(row, group=self.group, async_op=True)
+        target = owner if self.group is None else dist.get_global_rank(self.group, owner)
+        return dist.reduce(row, target, group=self.group, async_op=True)
+
+    def total(self, number: Tensor, op: Any = dist.ReduceOp.SUM) -> Tensor:
+        """A 0-d tensor's sum (or other reduction) over all ranks."""
+        dist.all_reduce(number, op=op, group=self.group)
+        return number
+
+    def average_gradients(self, grads: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        """The mean over ranks of the gradients that this rank needs."""
+        waiting = []
+        for owner, members in self._by_owner(grads).items():
+            row = torch.cat([grads[param].reshape(-1) for param in members])
+            waiting.append((owner, members, row, self._reduce(row, owner)))
+        found: dict[Tensor, Tensor] = {}
+        for owner, members, row, work in waiting:
+            work.wait()
+            if self.placement == "every" or owner == self.rank:
+                pieces = (row * (1.0 / self.size)).split([param.numel() for param in members])
+                found |= {param: piece.view(param.shape) for param, piece in zip(members, pieces, strict=True)}
+        return found
+
+    def _by_owner(self, params: Iterable[Tensor]) -> dict[int, list[Tensor]]:
+        found: dict[int, list[Tensor]] = {}
+        for param in params:
+            found.setdefault(0 if self.placement == "every" else self.owner_of[param], []).append(param)
+        return found
+
+    def start(self, layer: AnyLayer, total: Tensor, rows: int) -> None:
+        """Begin to reduce a layer's inputs, in backward."""
+        if layer in self._under_way:
+            raise InvalidState(
+                f"layer {layer.name} was used twice before a step, and overlap=True sends its inputs the first time; "
+                "for shared layers and gradient accumulation construct the optimizer with overlap=False"
+            )
+        row = torch.cat([packed(total), total.new_tensor([float(rows)])])
+        self._under_way[layer] = row, self._reduce(row, self.owner_of[layer])
+
+    def statistics(
+        self, sums: Any, wanted: Mapping[AnyLayer, tuple[str, ...]], loss_gradient: float
+    ) -> dict[AnyLayer, dict[str, Tensor]]:
+        """The statistics of this rank's layers over the whole batch."""
+        if not wanted:
+            return {}
+        waiting: dict[AnyLayer, tuple[Any, Any]] = {}
+        for layer in wanted:
+            if "a" in wanted[layer] and layer not in self._under_way:
+                self.start(layer, *sums.inputs[layer])
+            if layer.statistics[-1] in wanted[layer]:
+                # Gradients of the sum of the losses: ranks may average over different numbers of targets.
+                row = packed(sums.outputs[layer]) * (1.0 / loss_gradient**2)
+                waiting[layer] = row, self._reduce(row, self.owner_of[layer])
+        targets = float(self.total(torch.tensor(sums.number, dtype=torch.float64)))
+        found, nothing = {}, (None, None)
+        for layer in wanted:
+            inputs, earlier = self._under_way.pop(layer, nothing)
+            row, work = waiting.get(layer, nothing)
+            for one in (earlier, work):
+                if one is not None:
+                    one.wait()
+            if self.mine(layer):
+                found[layer] = self._unpacked(layer, inputs, row, targets)
+        return found
+
+    def _unpacked(
+        self, layer: AnyLayer, inputs: Tensor | None, row: Tensor | None, targets: float
+    ) -> dict[str, Tensor]:
+        shapes, name, parts = layer.factor_shapes(), layer.statistics[-1], dict[str, Tensor]()
+        if inputs is not None:
+            parts["a"] = unpacked(inputs[:-1], shapes["a"]) / inputs[-1].clamp(min=1.0)
+        if row is not None:
+            parts[name] = unpacked(row, shapes[name]) * (1.0 / targets)
+        return parts
+
+    def share_numbers(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
+        """What all owners say of their layers' intervals."""
+        if self.placement == "every":
+            return dict(numbers)
+        every: list[Any] = [None] * self.size
+        dist.all_gather_object(every, dict(numbers), group=self.group)
+        return {name: value for one in every for name, value in one.items()}
+
+    def share_weights(self, params: Iterable[Tensor]) -> None:
+        """Send every parameter from its owner to all."""
+        if self.placement == "every":
+            return
+        waiting = []
+        for owner, members in self._by_owner(params).items():
+            row = torch.cat([param.detach().reshape(-1) for param in members])
+            self.bytes_sent += row.numel() * row.element_size()
+            source = owner if self.group is None else dist.get_global_rank(self.group, owner)
+            waiting.append((members, row, dist.broadcast(row, source, group=self.group, async_op=True)))
+        for members, row, work in waiting:
+            work.wait()
+            for param, piece in zip(members, row.split([param.numel() for param in members]), strict=True):
+                if not self.mine(param):
+                    param.copy_(piece.view(param.shape))
+
+    def forget(self) -> None:
+        """Wait for what is under way, and drop it."""
+        for _, work in self._under_way.values():
+            work.wait()
+        self._under_way = {}

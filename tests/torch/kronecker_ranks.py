@@ -1,0 +1,142 @@
+"""What each process of test_torch_kronecker_distributed runs; a module, because spawned processes import it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
+
+from hessiod.backends_torch.kronecker.distributed import packed
+from hessiod.core import NonFinite
+from hessiod.torch import KFAC, SPNGD, THOR
+
+BATCH, STEPS = 16, 7
+METHODS = {
+    "kfac": lambda model, **options: KFAC(
+        model, lr=0.1, damping=0.01, fisher="empirical", factor_every=2, inverse_every=4, **options
+    ),
+    "spngd": lambda model, **options: SPNGD(model, lr=0.1, damping=0.01, rescale=["*"], **options),
+    "thor": lambda model, **options: THOR(model, lr=0.1, damping=0.01, factor_every=2, block_size=5, **options),
+}
+CASES = [  # method, placement, overlap
+    *[(name, "owner", False) for name in METHODS],
+    ("kfac", "every", False),
+    ("kfac", "one", False),
+    ("spngd", "owner", True),
+]
+
+
+class Net(nn.Module):
+    """A convolution, attention, normalisation, linear layers, and a parameter that no layer covers."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolve = nn.Conv1d(1, 6, 3, stride=2, padding=1)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.norm = nn.LayerNorm(6)
+        self.body, self.head = nn.Linear(6, 12), nn.Linear(12, 4)
+        self.scale = nn.Parameter(torch.ones(6))
+
+    def forward(self, x):
+        x = self.convolve(x[:, None]).mT
+        x = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
+        return self.head(torch.tanh(self.body(self.scale * x.mean(1))))
+
+
+def batch(step):
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(BATCH, 8, generator=generator, dtype=torch.float64)
+    return x, torch.randint(4, (BATCH,), generator=generator)
+
+
+def train(name, rank=0, ranks=1, start=0, stop=STEPS, **options):
+    """Train on this rank's part of each batch; return model and optimizer."""
+    model = Net().double()
+    opt = METHODS[name](model, **options)
+    for step in range(start, stop):
+        one_step(model, opt, step, rank, ranks)
+    return model, opt
+
+
+def one_step(model, opt, step, rank, ranks, spoil=False):
+    x, y = (part.chunk(ranks)[rank].clone() for part in batch(step))
+    if spoil:
+        x[0] = float("nan")
+    F.cross_entropy(model(x), y).backward()
+    opt.step()
+    opt.zero_grad()
+
+
+def flat(model):
+    return torch.cat([param.detach().flatten() for param in model.parameters()])
+
+
+def state_bytes(opt):
+    """Bytes of factors, inverses and momentum on this rank."""
+    total = 0
+    for state in opt.state.values():
+        for value in state.values():
+            parts = value if isinstance(value, list) else [value] if torch.is_tensor(value) else []
+            total += sum(part.numel() * part.element_size() for part in parts)
+    return total
+
+
+def one_refresh_bytes(opt):
+    """What a step with all statistics sends by the formula of the documentation, in float64."""
+    weights = sum(p.numel() for p in opt._names)
+    triangles = 0
+    for layer in opt.layers:
+        triangles += sum(packed(torch.zeros(shape)).numel() for shape in layer.factor_shapes().values())
+        triangles += "a" in layer.statistics  # the number of rows
+    return 8 * (triangles + weights * (1 if opt._cluster.placement == "every" else 2))
+
+
+def worker(rank, ranks, folder):
+    """Run every case on this rank and write what it found."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(Path(folder) / "store"), ranks)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
+    found = {}
+    for name, placement, overlap in CASES:
+        options = dict(process_group=True, placement=placement, overlap=overlap)
+        model, opt = train(name, rank, ranks, stop=1, **options)
+        bytes_sent, formula = opt._cluster.bytes_sent, one_refresh_bytes(opt)
+        for step in range(1, STEPS):
+            one_step(model, opt, step, rank, ranks)
+        found[name, placement, overlap] = dict(
+            weights=flat(model), bytes=bytes_sent, formula=formula, state=state_bytes(opt), due=opt.curvature_due
+        )
+    found["resumed"] = resumed(rank, ranks)
+    found["refused"] = refused(rank, ranks)
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def resumed(rank, ranks):
+    """A run that each rank continues from its own part of the state."""
+    model, opt = train("spngd", rank, ranks, stop=4, process_group=True)
+    other = Net().double()
+    other.load_state_dict(model.state_dict())
+    second = METHODS["spngd"](other, process_group=True)
+    second.load_state_dict(opt.state_dict())
+    for step in range(4, STEPS):
+        one_step(other, second, step, rank, ranks)
+    return flat(other)
+
+
+def refused(rank, ranks):
+    """NaN in the last rank's part of the batch: every rank refuses the step, and none has changed."""
+    model, opt = train("kfac", rank, ranks, stop=2, process_group=True)
+    before = flat(model)
+    try:
+        one_step(model, opt, 2, rank, ranks, spoil=rank == ranks - 1)
+    except NonFinite:
+        return bool(torch.equal(before, flat(model)) and opt.steps == 2)
+    return False

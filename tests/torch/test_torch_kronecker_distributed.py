@@ -1,0 +1,114 @@
+"""Two and four gloo processes against one: weights, memory, bytes, resuming, refusing."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+sys.path.insert(0, str(Path(__file__).parent))  # spawned processes import the worker by its name
+
+import kronecker_ranks as ranks_module
+
+from hessiod.backends_torch.kronecker.distributed import packed, unpacked
+from hessiod.core import InvalidArgument, InvalidState
+from hessiod.core.kronecker.owners import LayerSize, assign, inverse_cost, rank_bytes, step_bytes
+from hessiod.torch import KFAC
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Every method in one process: weights and bytes of state."""
+    found = {}
+    for name in ranks_module.METHODS:
+        model, opt = ranks_module.train(name)
+        found[name] = ranks_module.flat(model), ranks_module.state_bytes(opt)
+    return found
+
+
+@pytest.fixture(scope="module", params=[2, 4], ids=["2 processes", "4 processes"])
+def runs(request, tmp_path_factory):
+    """What every rank found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.start_processes(ranks_module.worker, (request.param, str(folder)), request.param, start_method="spawn")
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(request.param)]
+
+
+@pytest.mark.parametrize("case", ranks_module.CASES, ids=lambda case: "-".join(map(str, case)))
+def test_weights_equal_those_of_one_process_on_every_rank(runs, alone, case):
+    expected = alone[case[0]][0]
+    for found in runs:
+        assert (found[case]["weights"] - expected).abs().max() < 1e-5
+        assert torch.equal(found[case]["weights"], runs[0][case]["weights"])
+        assert found[case]["due"] == runs[0][case]["due"]
+
+
+@pytest.mark.parametrize("case", ranks_module.CASES, ids=lambda case: "-".join(map(str, case)))
+def test_the_first_steps_bytes_are_the_formulas(runs, case):
+    for found in runs:
+        assert found[case]["bytes"] == found[case]["formula"]
+
+
+@pytest.mark.parametrize("name", ranks_module.METHODS)
+def test_memory_is_spread_over_the_owners(runs, alone, name):
+    """All of the state is somewhere, once."""
+    whole = alone[name][1]
+    spread = [found[name, "owner", False]["state"] for found in runs]
+    assert sum(spread) == whole
+    assert max(spread) < whole
+
+
+def test_every_rank_or_one_rank_holds_everything(runs, alone):
+    whole = alone["kfac"][1]
+    assert [found["kfac", "every", False]["state"] for found in runs] == [whole] * len(runs)
+    assert [found["kfac", "one", False]["state"] for found in runs] == [whole] + [0] * (len(runs) - 1)
+
+
+def test_a_run_resumed_from_each_ranks_own_state_is_the_same(runs):
+    for found in runs:
+        assert torch.equal(found["resumed"], found["spngd", "owner", False]["weights"])
+
+
+def test_nan_on_one_rank_is_refused_on_all(runs):
+    assert all(found["refused"] for found in runs)
+
+
+# Without processes
+
+
+def test_triangles_hold_all_of_a_symmetric_matrix():
+    matrix = torch.randn(3, 5, 5)
+    matrix = matrix + matrix.mT
+    assert packed(matrix).numel() == 3 * 15
+    assert torch.equal(unpacked(packed(matrix), (3, 5, 5)), matrix)
+    assert torch.equal(unpacked(packed(torch.arange(6.0)), (6,)), torch.arange(6.0))
+
+
+def test_owners_are_balanced_by_cost():
+    costs = [float(i % 7 + 1) ** 3 for i in range(60)]
+    owners = assign(costs, 8)
+    loads = [sum(cost for cost, owner in zip(costs, owners, strict=True) if owner == rank) for rank in range(8)]
+    assert max(loads) <= 4 / 3 * max(sum(costs) / 8, max(costs))
+    assert assign(costs, 8) == owners
+
+
+def test_blocks_make_inverses_cheaper_by_the_square_of_their_number():
+    assert inverse_cost(2048, 2048) / inverse_cost(2048, 2048, block=128) == 256
+
+
+def test_memory_of_many_equal_layers_falls_as_one_over_the_ranks():
+    layers = [LayerSize(256, 257)] * 1024
+    one = rank_bytes(layers, 1)[0]
+    for ranks in (2, 16, 128, 1024):
+        assert rank_bytes(layers, ranks) == [one // ranks] * ranks
+    assert step_bytes(layers) == 4 * 1024 * (2 * 256 * 257 + 256 * 257 // 2 + 257 * 258 // 2 + 1)
+
+
+def test_what_several_processes_need():
+    with pytest.raises(InvalidState, match=r"torch\.distributed is not initialized; call init_process_group first"):
+        KFAC(torch.nn.Linear(2, 2), process_group=True)
+    with pytest.raises(InvalidArgument, match="placement: found 'all', expected one of owner, every, one"):
+        KFAC(torch.nn.Linear(2, 2), process_group=True, placement="all")
+    with pytest.raises(InvalidArgument, match="adapt_every: on several processes it needs placement='every'"):
+        KFAC(torch.nn.Linear(2, 2), process_group=True, adapt_every=5)
