@@ -1,9 +1,15 @@
-"""Optimizers for PyTorch."""
+"""Optimizers and curvature for PyTorch."""
 
 from hessiod.backends.registry import require
 
 require("torch", extra="torch")
 
+from hessiod.backends_torch.derivatives.functions import (  # noqa: E402
+    gauss_newton_diagonal,
+    hessian_diagonal,
+    hessian_trace,
+    hvp,
+)
 from hessiod.backends_torch.optimizers import (  # noqa: E402
     KFAC,
     SGD,
@@ -32,4 +38,8 @@ __all__ = [
     "Sophia",
     "SophiaG",
     "SophiaH",
+    "gauss_newton_diagonal",
+    "hessian_diagonal",
+    "hessian_trace",
+    "hvp",
 ]

@@ -1,0 +1,12 @@
+"""Second derivatives of a loss that a closure computes: exact, refused by name, or approximate where asked for by name.
+
+===============  ======================================================================================
+``functions``    what users call: products, diagonals, traces
+``engine``       which method works for a closure, found once, checked and remembered
+``methods``      reverse over reverse, forward over reverse, central differences
+``session``      runs a closure without leaving a trace in weights, gradients, statistics or random states
+``places``       where in a model an autograd node was made, and what its operators are called
+``checks``       a product against differences, a parameter that the graph has lost
+``parallel``     DistributedDataParallel and fully_shard
+===============  ======================================================================================
+"""

@@ -1,0 +1,134 @@
+"""Models on several processes.
+
+DistributedDataParallel synchronises gradients only in ``.backward()``, and its forward prepares for one. Here its
+module runs alone, and products are averaged over its processes afterwards. ``fully_shard`` (FSDP2) computes with
+unsharded copies that autograd does not connect to the sharded parameters: gradients reach these only by
+``.backward()``, which averages them over the mesh.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hessiod.core.errors import InvalidState
+
+if dist.is_available():
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+@contextmanager
+def unwrapped(seen: list[nn.Module]) -> Iterator[None]:
+    """Let every DistributedDataParallel run its module alone, and note it in ``seen``."""
+
+    def forward(self: Any, *inputs: Any, **kwargs: Any) -> Any:
+        if self.mixed_precision is not None:
+            raise InvalidState(
+                "curvature: found DistributedDataParallel with mixed_precision=, which replaces weights while it runs; "
+                "use torch.autocast in its place"
+            )
+        if self not in seen:
+            seen.append(self)
+        return self.module(*inputs, **kwargs)
+
+    with patch.object(DistributedDataParallel, "forward", forward):
+        yield
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether ``fully_shard`` took the module over."""
+    return dist.is_available() and isinstance(module, FSDPModule)
+
+
+def is_distributed_tensor(tensor: Any) -> bool:
+    """Whether a tensor is a shard of one."""
+    return dist.is_available() and isinstance(tensor, DTensor)
+
+
+def several_processes() -> bool:
+    """Whether there are other processes at all."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def groups_of(params: Sequence[Tensor], wrappers: Sequence[nn.Module]) -> list[Any]:
+    """For each parameter the group of processes over which it is replicated, or None."""
+    groups = {}
+    for wrapper in wrappers:
+        for param in wrapper.module.parameters():  # type: ignore[union-attr]
+            groups[id(param)] = wrapper.process_group
+    return [groups.get(id(param)) for param in params]
+
+
+def wrappers_of(params: Sequence[Tensor]) -> list[nn.Module]:
+    """The DistributedDataParallel modules that hold some of the parameters; they leave no mark on them."""
+    if not several_processes():
+        return []
+    ours = {id(param) for param in params}
+    living = [found for found in gc.get_objects() if issubclass(type(found), DistributedDataParallel)]
+    return [wrapper for wrapper in living if any(id(param) in ours for param in wrapper.module.parameters())]
+
+
+def group_of(params: Sequence[Tensor], wrappers: Sequence[nn.Module]) -> Any:
+    """The one group over which the parameters are replicated, a mesh over which they are sharded, or None."""
+    meshes = [param.device_mesh for param in params if is_distributed_tensor(param)]  # type: ignore[attr-defined]
+    if meshes:
+        return meshes[0]
+    return next((group for group in groups_of(params, wrappers) if group is not None), None)
+
+
+def rank_and_size(group: Any) -> tuple[int, int]:
+    """This process's number among those of a group or mesh, and their count."""
+    if group is None:
+        return 0, 1
+    if hasattr(group, "get_coordinate"):  # a mesh
+        rank = 0
+        for length, place in zip(group.shape, group.get_coordinate(), strict=True):
+            rank = rank * length + place
+        return rank, group.size()
+    return dist.get_rank(group), dist.get_world_size(group)
+
+
+def summed(tensor: Tensor, group: Any) -> Tensor:
+    """The sum over the processes of a group or mesh, in place."""
+    if group is not None:
+        parts = group.get_all_groups() if hasattr(group, "get_coordinate") else [group]
+        for part in parts:
+            dist.all_reduce(tensor, group=part)
+    return tensor
+
+
+def averaged(tensors: Sequence[Tensor], groups: Sequence[Any]) -> list[Tensor]:
+    """Each tensor's mean over its group: the derivative of the mean loss."""
+    found = []
+    for tensor, group in zip(tensors, groups, strict=True):
+        total = tensor if group is None else summed(tensor.contiguous(), group)
+        found.append(total if group is None else total / dist.get_world_size(group))
+    return found
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sum or norm of shards as the number that it is."""
+    return tensor.full_tensor() if is_distributed_tensor(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def sharded_like(full: Tensor, like: Tensor) -> Tensor:
+    """This process's part of a tensor that every process has whole."""
+    if not is_distributed_tensor(like):
+        return full
+    return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
+
+
+def full_like(param: Tensor) -> Tensor:
+    """A tensor of the whole parameter's shape, dtype and device, for probes that do not depend on the sharding."""
+    if not is_distributed_tensor(param):
+        return param
+    return torch.empty(param.shape, dtype=param.dtype, device=param.device)
