@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
-from hessiod.backends_torch.derivatives.methods import Differences, Products, moved, scalar
+from hessiod.backends_torch.derivatives.methods import Differences, Products, moved, scalar, step_size
 from hessiod.backends_torch.derivatives.parallel import is_distributed_tensor
 from hessiod.backends_torch.derivatives.session import Session
 from hessiod.core import philox
@@ -79,8 +79,6 @@ def wrong_products(
 
 def noise_of(differences: Differences, place: int, vectors: list[Tensor], params: Sequence[Tensor]) -> float:
     """What rounding of the gradients alone may make of a difference."""
-    from hessiod.backends_torch.derivatives.methods import step_size
-
     grad = differences.gradients[place]
     step = differences.shrink * step_size(params, vectors)
     return 0.0 if grad is None or not step else 100 * torch.finfo(grad.dtype).eps * norm_of(grad) / step

@@ -69,7 +69,9 @@ class Part:
         residual = RESIDUALS[self.likelihood](xp, widened(logits.detach()), seed, 0, number * size + rank)
         used = used_targets(logits, self.mask, self.likelihood)
         residual = torch.where(used, residual, 0.0).to(logits.dtype)
-        by_backward = session.sharded is not None or any(n.name() == "CheckpointFunctionBackward" for n in nodes(logits))
+        by_backward = session.sharded is not None or any(
+            n.name() == "CheckpointFunctionBackward" for n in nodes(logits)
+        )
         if by_backward:
             grads = gradient_by_backward(session, logits, session.params, residual, keep=not last)
             factor = size if session.sharded is not None else 1  # fully_shard averages

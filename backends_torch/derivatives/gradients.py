@@ -44,8 +44,10 @@ def gradient_by_backward(
 @contextmanager
 def grads_set_aside(session: Session, params: Sequence[Tensor]) -> Iterator[None]:
     """Keep the ``.grad`` of all parameters of the modules that ran out of the way."""
-    every = {id(param): param for module in session.modules for param in module.parameters(recurse=False)}
-    every |= {id(param): param for param in params}
+    every: dict[int, Tensor] = {
+        id(param): param for module in session.modules for param in module.parameters(recurse=False)
+    }
+    every.update((id(param), param) for param in params)
     saved = [(param, param.grad) for param in every.values()]
     for param, _ in saved:
         param.grad = None

@@ -63,8 +63,7 @@ class Reverse:
         if not curved:
             return [None] * len(self.params)
         slopes, directions = zip(*curved, strict=True)
-        options = dict(grad_outputs=directions, retain_graph=not last, allow_unused=True)
-        found = torch.autograd.grad(slopes, self.params, **options)
+        found = torch.autograd.grad(slopes, self.params, directions, retain_graph=not last, allow_unused=True)
         if last:
             self.gradients = [None if grad is None else grad.detach() for grad in self.gradients]
         return [None if product is None else dense(product) for product in found]

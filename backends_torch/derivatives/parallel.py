@@ -86,7 +86,7 @@ def group_of(params: Sequence[Tensor], wrappers: Sequence[nn.Module]) -> Any:
 
 
 def rank_and_size(group: Any) -> tuple[int, int]:
-    """This process's number among those of a group or mesh, and their count."""
+    """The number of this process among those of a group or mesh, and their count."""
     if group is None:
         return 0, 1
     if hasattr(group, "get_coordinate"):  # a mesh
@@ -121,7 +121,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def sharded_like(full: Tensor, like: Tensor) -> Tensor:
-    """This process's part of a tensor that every process has whole."""
+    """The part of this process of a tensor that every process has whole."""
     if not is_distributed_tensor(like):
         return full
     return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]

@@ -47,6 +47,7 @@ class Places:
         """The innermost module in which a node was made."""
         number = node._sequence_nr()  # type: ignore[attr-defined]
         around = [(end - start, place) for start, end, place in self.spans if start <= number < end]
+        around = [(length, place.replace("._orig_mod", "")) for length, place in around]  # torch.compile's wrapper
         return f"in {min(around)[1]}" if around else "outside of all modules"
 
     def name_of(self, params: list[Tensor], place: int) -> str:

@@ -8,8 +8,10 @@ they are put back at exit, as are the buffers of all modules that ran and the ``
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,6 +47,8 @@ class Session(ExitStack):
         self.enter_context(unwrapped(self.wrappers))
         self._buffers: list[tuple[dict[str, Tensor | None], str, Tensor, Tensor, int]] = []
         self.callback(self._restore_buffers)
+        self.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks")
         for hook in (register_module_forward_pre_hook(self._entered), register_module_forward_hook(self._left)):
             self.callback(hook.remove)
         return self
@@ -102,7 +106,7 @@ def random_states(params: Iterable[Tensor]) -> list[tuple[Callable[[Tensor], Non
     states: list[tuple[Callable[[Tensor], None], Tensor]] = [(torch.set_rng_state, torch.get_rng_state())]
     for device in sorted({param.device for param in params if param.device.type not in ("cpu", "meta")}, key=str):
         module = torch.get_device_module(device)
-        states.append((lambda state, m=module, d=device: m.set_rng_state(state, d), module.get_rng_state(device)))
+        states.append((partial(module.set_rng_state, device=device), module.get_rng_state(device)))
     return states
 
 
