@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import mindspore as ms
 
@@ -48,3 +50,23 @@ def refusal(operator: Operator, order: int, why: str) -> InvalidArgument:
         f"forward: {operator.place or 'the function'!r} uses {operator.name}, whose {ORDERS[order]} derivative in "
         f"MindSpore {ms.__version__} is not right ({why}){ending}"
     )
+
+
+LACKS = re.compile(r"Primitive (\w+)'s bprop not defined|Bprop \"(\w+)\" encounter a problem|Unsupported op \[(\w+)\]")
+"""How MindSpore says that it lacks a derivative or a kernel."""
+
+
+@contextmanager
+def explained(operators: Sequence[Operator], order: int) -> Iterator[None]:
+    """Turn MindSpore's errors about missing derivatives into ones that name the operator of the net and its place."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = LACKS.search(str(error))
+        if said is None:
+            raise
+        missing = next(name for name in said.groups() if name)
+        near = [operator for operator in operators if missing.startswith(operator.name)]
+        culprit = max(near, key=lambda operator: len(operator.name), default=Operator(missing, ""))
+        why = f"there is none for {missing} on {ms.get_context('device_target')}"
+        raise refusal(culprit, order, why) from error

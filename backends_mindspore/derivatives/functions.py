@@ -44,14 +44,14 @@ def hvp(
     Raises:
         InvalidArgument: for an operator whose second derivative is not right, by its name and its place in the net.
 
-    >>> import mindspore as ms, numpy as np
+    >>> import mindspore as ms
+    >>> from mindspore import Tensor, nn
     >>> from hessiod.mindspore import hvp
-    >>> theta = ms.Parameter(ms.Tensor([1.0, 2.0]), name="theta")
-    >>> def loss(x):
-    ...     return (theta * theta * theta * x).sum()
-    >>> (product,) = hvp(loss, [theta], [ms.Tensor([1.0, 1.0])], ms.Tensor([1.0, 10.0]), uncertified="allow")
+    >>> net = nn.Dense(2, 1, weight_init="ones", has_bias=False)
+    >>> x, y = Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([[0.0], [1.0]])
+    >>> (product,) = hvp(nn.WithLossCell(net, nn.MSELoss()), net.trainable_params(), [Tensor([[1.0, 0.0]])], (x, y))
     >>> product.asnumpy()
-    array([  6., 120.], dtype=float32)
+    array([[10., 14.]], dtype=float32)
     """
     params, inputs = checked(params), as_tuple(inputs)
     check_vectors(params, vectors)

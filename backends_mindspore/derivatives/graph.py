@@ -11,6 +11,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from hessiod.backends_mindspore.derivatives import spot_check
 from hessiod.backends_mindspore.derivatives.cells import Whole, WithLoss
+from hessiod.backends_mindspore.derivatives.certificate import explained
 from hessiod.backends_mindspore.derivatives.certificate import uncertified as nobody_measured
 from hessiod.backends_mindspore.derivatives.operators import Operator, operators
 from hessiod.backends_mindspore.derivatives.tracing import cured
@@ -35,6 +36,7 @@ class Examined:
         self.order, self.uncertified = order, uncertified
         self.members: tuple[nn.Cell, ...] = tuple(cells_of(forward))
         self.buffers: dict[Key, tuple[Parameter, ...]] = {}
+        self.found: tuple[Operator, ...] = ()
 
     def modes(self) -> Key:
         """Which of the forward's Cells are training: another answer is another graph."""
@@ -45,22 +47,22 @@ class Examined:
         shapes = tuple(signature(value) for value in inputs)
         if (shapes, self.modes()) not in self.buffers:
             with cured() as trace:
-                found = operators(Whole(self.forward), *inputs)
+                self.found = operators(Whole(self.forward), *inputs)
             self.members = tuple({id(cell): cell for cell in (*self.members, *trace.met_cells())}.values())
             weights = {id(weight) for weight in self.weights}
             buffers = tuple(param for param in trace.met_parameters() if id(param) not in weights)
-            if not self.judge(found, inputs, buffers):
+            if not self.judge(inputs, buffers):
                 return buffers
             self.buffers[shapes, self.modes()] = buffers
         return self.buffers[shapes, self.modes()]
 
-    def judge(self, found: tuple[Operator, ...], inputs: tuple[Any, ...], buffers: tuple[Parameter, ...]) -> bool:
+    def judge(self, inputs: tuple[Any, ...], buffers: tuple[Parameter, ...]) -> bool:
         """Raise for an operator whose derivative is not right; False if these inputs do not let us tell."""
-        unknown = nobody_measured(found, self.order)
+        unknown = nobody_measured(self.found, self.order)
         if unknown and self.uncertified == "refuse":
             raise spot_check.unknown(unknown)
         if unknown and self.uncertified == "check":
-            with kept(buffers):
+            with kept(buffers), explained(self.found, self.order):
                 return spot_check.agree(self.forward, self.weights, inputs, self.order, unknown)
         return True
 
@@ -79,7 +81,7 @@ class Graph(Examined):
         modes = self.modes()
         if modes not in self.cells:
             self.cells[modes] = self.make(self.forward, self.weights)
-        with cured(), kept(buffers):
+        with cured(), kept(buffers), explained(self.found, self.order):
             return self.cells[modes](*leading, *inputs)
 
 
@@ -93,7 +95,7 @@ class Watched(Examined):
     def step(self, inputs: tuple[Any, ...]) -> Iterator[None]:
         """Look at the net, then let the step be traced under the cures."""
         self.look(inputs)
-        with cured():
+        with cured(), explained(self.found, self.order):
             yield
 
 

@@ -11,25 +11,6 @@ from mindspore import ops
 from mindspore.ops.auto_generate import HShrinkGrad, HSwishGrad, ReLU6Grad, SoftShrinkGrad
 from mindspore.ops.composite.multitype_ops.zeros_like_impl import zeros_like
 
-SQRT_2_OVER_PI = 0.7978845608028654
-
-
-def gelu_grad(primitive):
-    """``GeLUGrad(dy, x, y)``: tanh-GELU (Hendrycks and Gimpel, arXiv:1606.08415)."""
-
-    def bprop(dy, x, y, out, dout):
-        squared = x * x
-        inner = SQRT_2_OVER_PI * (x + 0.044715 * squared * x)
-        slope = SQRT_2_OVER_PI * (1.0 + 0.134145 * squared)
-        t = ops.tanh(inner)
-        sech = 1.0 - t * t
-        first = 0.5 * (1.0 + t) + 0.5 * x * sech * slope
-        bend = SQRT_2_OVER_PI * 0.26829 * x
-        second = sech * slope + 0.5 * x * sech * (bend - 2.0 * t * slope * slope)
-        return dout * first, dout * dy * second, zeros_like(y)
-
-    return bprop
-
 
 def elu_grad(primitive):
     """``EluGrad(dy, y)`` with the ELU's result y: the slope is 1, or y + 1 below zero (alpha is 1)."""
@@ -81,7 +62,6 @@ def soft_shrink_grad(primitive):
 
 
 DERIVATIVES = {
-    "GeLUGrad": gelu_grad,
     "EluGrad": elu_grad,
     "ReLU6Grad": relu6_grad,
     "HSwishGrad": hswish_grad,

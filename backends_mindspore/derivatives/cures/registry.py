@@ -9,6 +9,7 @@ from hessiod.backends_mindspore.derivatives.cures import (
     activations,
     adjoint,
     cross_entropy,
+    einsum,
     elementwise,
     functions,
     indexing,
@@ -16,6 +17,8 @@ from hessiod.backends_mindspore.derivatives.cures import (
     marker,
     normalization,
     pooling,
+    recurrent,
+    tanh,
 )
 from hessiod.backends_mindspore.derivatives.cures.cell import CuredOperator
 
@@ -24,9 +27,10 @@ DERIVATIVES: dict[str, Callable[..., Any]] = (
 )
 """Second derivatives that MindSpore lacks, by the operator that computes the first."""
 
-OPERATORS: dict[str, type[CuredOperator]] = (
-    activations.OPERATORS | cross_entropy.OPERATORS | indexing.OPERATORS | normalization.OPERATORS | pooling.OPERATORS
-)
+FAMILIES = (activations, cross_entropy, einsum, indexing, normalization, pooling, recurrent, tanh)
+OPERATORS: dict[str, type[CuredOperator]] = {
+    name: cure for family in FAMILIES for name, cure in family.OPERATORS.items()
+}
 """Operators that are replaced while a graph is traced."""
 
 CALLED: dict[str, Callable[..., Any]] = {"RmsNorm": normalization.rms_norm, "Roll": indexing.roll}
