@@ -391,6 +391,8 @@ class KroneckerOptimizer(RuleOptimizer):
 
     def _usable(self, directions: Mapping[Tensor, Tensor]) -> bool:
         """Whether every direction is finite; otherwise raise, or return False if that was chosen."""
+        if self.param_groups[0]["nonfinite"] == "ignore":
+            return True
         place = first_nonfinite(list(directions.values()))
         if place is not None and self.param_groups[0]["nonfinite"] == "raise":
             name = self._names[list(directions)[place]]

@@ -541,7 +541,7 @@ def one(**options):
         (dict(skip="head"), r"skip: found 'head', expected a list of patterns; write skip=\['head'\]"),
         (dict(adapt_every=0), "adapt_every: found 0"),
         (dict(adapt_every=5, maximize=True), "adapt_every: Levenberg"),
-        (dict(nonfinite="ignore"), "nonfinite: found 'ignore'"),
+        (dict(nonfinite="never"), "nonfinite: found 'never'"),
     ],
 )
 def test_settings_that_cannot_be(options, message):
