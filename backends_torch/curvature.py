@@ -1,26 +1,43 @@
-"""Curvature estimates from autograd, added up over the calls between two steps.
+"""Curvature estimates of the optimizers, added up over the calls between two steps.
 
-Both estimators take the user's loss and work with ``torch.autograd.grad``, which leaves ``.grad`` alone. They hold one
-array a parameter from the first call until the step that uses it.
+Both estimators take the user's loss, whose graph exists, or a closure, which the engine runs in a session of its own.
+They leave ``.grad`` alone, and hold one array a parameter from the first call until the step that uses it. Under
+DistributedDataParallel the sums of all processes are brought together in that step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
+from functools import cached_property, reduce
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.derivatives.engine import Engine
+from hessiod.backends_torch.derivatives.gauss_newton import checked_output, output_gradients, used_targets
+from hessiod.backends_torch.derivatives.methods import Linearized
+from hessiod.backends_torch.derivatives.parallel import (
+    group_of,
+    is_distributed_tensor,
+    rank_and_size,
+    several_processes,
+    summed,
+    wrappers_of,
+)
+from hessiod.backends_torch.derivatives.session import Session
 from hessiod.backends_torch.precision import widened, zeros_for
 from hessiod.core import philox
 from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel, mean_kernel
 from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.likelihood import RESIDUALS
+
+Product = Callable[[list[Tensor], bool], Sequence[Tensor | None]]
+"""From a vector, and whether it is the last, to its product with a Hessian."""
 
 
 @contextmanager
@@ -42,13 +59,6 @@ def explained() -> Iterator[None]:
         raise
 
 
-def gradients(outputs: Tensor | Sequence[Tensor], params: Sequence[Tensor], **options) -> list[Tensor]:
-    """``torch.autograd.grad`` with zeros for parameters that the graph does not use."""
-    with explained():
-        found = torch.autograd.grad(outputs, params, allow_unused=True, **options)
-    return [torch.zeros_like(param) if grad is None else grad for param, grad in zip(params, found, strict=True)]
-
-
 def check_loss(loss: Tensor | None) -> Tensor:
     """A scalar loss with a graph, or an error."""
     if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -67,11 +77,23 @@ class Accumulator:
         self.totals = [zeros_for(param) for param in self.params]
         self.seed, self.step, self.calls = seed, step, 0
 
-    def add(self, grads: Iterable[Tensor]) -> None:
-        """Add one call's arrays."""
+    @cached_property
+    def group(self) -> Any:
+        """The processes on which the same parameters see other data; None where there is one."""
+        return group_of(self.params, wrappers_of(self.params)) if several_processes() else None
+
+    def add(self, grads: Iterable[Tensor | None]) -> None:
+        """Add one call's arrays; None where there is nothing to add."""
         for total, grad in zip(self.totals, grads, strict=True):
-            total += widened(grad)
+            if grad is not None:
+                total += widened(grad)
         self.calls += 1
+
+    def summed(self) -> list[Tensor]:
+        """The totals over all processes; shards are summed already."""
+        if self.group is None:
+            return self.totals
+        return [t if is_distributed_tensor(t) else summed(t.clone(), self.group) for t in self.totals]
 
     def finish(self, estimates: Iterable[Tensor]) -> dict[Tensor, Tensor]:
         """Estimates by parameter."""
@@ -89,36 +111,43 @@ class GaussNewtonBartlett(Accumulator):
         self.likelihood, self.fraction = likelihood, fraction
         self.count = torch.zeros((), dtype=torch.float64)
 
-    def update(self, loss: Tensor | None, logits: Tensor | None, keep_graph: bool, scale: float) -> None:
-        """Add the gradient of the sampled losses' sum, to which no ``scale`` of the user's loss matters.
+    def from_closure(self, closure: Callable[[], Any], mask: Any, scale: float) -> None:
+        """Add the estimate of a fresh forward, which returns the pair (loss, logits)."""
+        with Session(self.params) as session:
+            result = session.run(closure)
+            loss, logits = result if isinstance(result, tuple) else (result, None)
+            self._add(session, loss, logits, mask, keep_graph=False)
 
-        A target is ignored (padding, ``ignore_index``, a mask of the user's) when the user's loss does not depend on
-        its logits, that is, when the loss's gradient with respect to them is zero in every entry.
+    def from_graph(self, loss: Tensor | None, logits: Tensor | None, mask: Any, scale: float) -> None:
+        """Add the gradient of the sampled losses' sum, to which no ``scale`` of the user's loss matters."""
+        refuse_shards(self.params)
+        self._add(Session(self.params), loss, logits, mask, keep_graph=True)
+
+    def _add(
+        self, session: Session, loss: Tensor | None, logits: Tensor | None, mask: Any, *, keep_graph: bool
+    ) -> None:
+        """Targets outside of ``mask`` are ignored.
+
+        Without one a target is ignored (padding, ``ignore_index``) when the user's loss does not depend on its logits,
+        that is, when the loss's gradient with respect to them is zero in every entry.
         """
-        loss, logits = check_loss(loss), self.check_logits(logits)
-        used = self.used(loss, logits)
+        loss = check_loss(loss) if mask is None else loss
+        logits = self.check_logits(logits)
+        used = self.used(check_loss(loss), logits) if mask is None else used_targets(logits, mask, self.likelihood)
         if self.fraction < 1 and logits.dim():
             rows = ceil(np.float32(self.fraction * logits.shape[0]))  # float32 drops the dust of 0.1 * 30
             logits, used = logits[:rows], used[:rows]
-        residual = RESIDUALS[self.likelihood](xp, widened(logits.detach()), self.seed, self.step, self.calls)
-        residual = (residual * used).to(logits.dtype)
-        grads = gradients(logits, self.params, grad_outputs=residual, retain_graph=keep_graph)
+        rank, size = rank_and_size(self.group)  # every process draws its own
+        draw = self.calls * size + rank
+        residual = RESIDUALS[self.likelihood](xp, widened(logits.detach()), self.seed, self.step, draw)
+        with explained():
+            grads = output_gradients(session, logits, (residual * used).to(logits.dtype), keep_graph)
         self.count += used.sum().cpu()
         self.add(grads)
 
     def check_logits(self, logits: Tensor | None) -> Tensor:
         """Logits with a graph and, if targets are classes, an axis of them; or an error."""
-        if not isinstance(logits, Tensor) or not logits.requires_grad:
-            raise InvalidArgument(
-                f"logits: found {type(logits).__name__} without a graph, expected the model's output from which the "
-                "loss was computed"
-            )
-        if self.likelihood == "categorical" and (logits.dim() < 2 or logits.shape[-1] < 2):
-            raise InvalidArgument(
-                f"logits: found the shape {tuple(logits.shape)}, expected [..., classes] with at least 2 classes on "
-                "the last axis; move the class axis there, or choose another likelihood="
-            )
-        return logits
+        return checked_output(logits, "logits", self.likelihood)
 
     def used(self, loss: Tensor, logits: Tensor) -> Tensor:
         """Which targets the loss depends on: 0 and 1, over rows of classes or over entries."""
@@ -131,14 +160,17 @@ class GaussNewtonBartlett(Accumulator):
 
     def estimates(self) -> dict[Tensor, Tensor]:
         """The estimate over everything added."""
-        if self.count == 0:
+        count = self.count
+        if self.group is not None:
+            count = summed(count.to(self.params[0].device, copy=True), self.group)
+        if count == 0:
             raise InvalidState("update_curvature: every target is ignored; skip batches that hold only padding")
-        scalars = gnb_scalars(count=self.count.item())
-        return self.finish(gnb_kernel(xp, total, **scalars) for total in self.totals)
+        scalars = gnb_scalars(count=count.item())
+        return self.finish(gnb_kernel(xp, total, **scalars) for total in self.summed())
 
 
 class Hutchinson(Accumulator):
-    """``u * (H u)`` by reverse mode over reverse mode: the mean over ``samples`` probes and over calls.
+    """``u * (H u)``: the mean over ``samples`` probes and over calls.
 
     ``indices`` are the parameters' positions in the optimizer, by which their probes are keyed.
     """
@@ -155,29 +187,51 @@ class Hutchinson(Accumulator):
         super().__init__(params, seed, step)
         self.probe, self.samples, self.indices = probe, samples, indices
 
-    def update(self, loss: Tensor | None, logits: Tensor | None, keep_graph: bool, scale: float) -> None:
+    def from_closure(self, closure: Callable[[], Any], mask: Any, scale: float) -> None:
+        """Add the sum over a fresh forward's probes, of the loss divided by ``scale``."""
+        self._refuse(mask)
+        with Session(self.params) as session:
+            self._add(Engine(session).products(closure), scale, keep_graph=False)
+
+    def from_graph(self, loss: Tensor | None, logits: Tensor | None, mask: Any, scale: float) -> None:
         """Add the sum over this call's probes, of the loss divided by ``scale``; ``logits`` is not needed."""
-        grads = gradients(check_loss(loss), self.params, create_graph=True)
-        draws = (self._drawn(grads, sample, keep_graph) for sample in range(self.samples))
+        self._refuse(mask)
+        refuse_shards(self.params)
+        with explained():
+            product = Linearized(check_loss(loss), self.params)
+            self._add(product, scale, keep_graph=True)
+
+    def _refuse(self, mask: Any) -> None:
+        if mask is not None:
+            raise InvalidArgument("mask: found one with a Hutchinson estimate, which is of the loss as it is; leave it")
+
+    def _add(self, product: Product, scale: float, *, keep_graph: bool) -> None:
+        draws = (self._drawn(product, sample, keep_graph) for sample in range(self.samples))
         found = reduce(lambda sums, draw: [a.add_(b) for a, b in zip(sums, draw, strict=True)], draws)
         self.add(mean_kernel(xp, part, inverse_count=1.0 / scale) for part in found)
 
-    def _drawn(self, grads: list[Tensor], sample: int, keep_graph: bool) -> list[Tensor]:
-        """One probe times its product, by parameter."""
+    def _drawn(self, product: Product, sample: int, keep_graph: bool) -> list[Tensor]:
+        """One probe times its product, by parameter; 0 where the loss is linear or does not depend on it."""
         number = self.calls * self.samples + sample
         key = dict(seed=self.seed, step=self.step, sample=number, indices=self.indices)
         probes = philox.PROBES[self.probe](xp, self.params, **key)
-        curved = [(grad, probe) for grad, probe in zip(grads, probes, strict=True) if grad.requires_grad]
-        if curved:
-            slopes, directions = zip(*curved, strict=True)
-            keep = keep_graph or sample + 1 < self.samples
-            products = gradients(slopes, self.params, grad_outputs=directions, retain_graph=keep)
-        else:  # a loss that is linear in every parameter
-            products = [torch.zeros_like(param) for param in self.params]
-        pairs = zip(probes, products, strict=True)
-        return [hutchinson_kernel(xp, widened(probe), widened(product)) for probe, product in pairs]
+        found = product(probes, not keep_graph and sample + 1 == self.samples)
+        pairs = zip(probes, found, strict=True)
+        return [
+            zeros_for(probe) if curved is None else hutchinson_kernel(xp, widened(probe), widened(curved))
+            for probe, curved in pairs
+        ]
 
     def estimates(self) -> dict[Tensor, Tensor]:
-        """The mean over all probes."""
-        inverse_count = 1.0 / (self.calls * self.samples)
-        return self.finish(mean_kernel(xp, total, inverse_count=inverse_count) for total in self.totals)
+        """The mean over all probes and processes."""
+        inverse_count = 1.0 / (self.calls * self.samples * rank_and_size(self.group)[1])
+        return self.finish(mean_kernel(xp, total, inverse_count=inverse_count) for total in self.summed())
+
+
+def refuse_shards(params: Iterable[Tensor]) -> None:
+    """Raise for parameters whose gradients autograd gives by ``.backward()`` only."""
+    if any(map(is_distributed_tensor, params)):
+        raise InvalidState(
+            "update_curvature: found parameters that fully_shard (FSDP2) has split, which no graph of a loss reaches; "
+            "pass closure= to a Gauss-Newton estimate (SophiaG)"
+        )

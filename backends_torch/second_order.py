@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessiod.backends_torch.adapter import Estimates, RuleOptimizer
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, Hutchinson
@@ -83,6 +82,7 @@ class CurvatureOptimizer(RuleOptimizer):
         logits: Tensor | None = None,
         closure: Callable[[], Any] | None = None,
         scale: float = 1.0,
+        mask: Tensor | None = None,
     ) -> None:
         """Add an estimate of the curvature at the present parameters, to be used by the next step.
 
@@ -92,9 +92,14 @@ class CurvatureOptimizer(RuleOptimizer):
             logits: the model's output from which the loss was computed, with the classes on the last axis. Estimators
                 that sample targets need it.
             closure: instead of both, a function that runs a fresh forward and returns the loss, or the pair
-                (loss, logits). It runs under math attention, whose backward can be differentiated again.
+                (loss, logits). It may run several times, and leaves weights, ``.grad``, random states and buffers as
+                they are. Fused attention, compiled models and DistributedDataParallel are seen to, and what has no
+                exact second derivative is refused by name, as in :func:`hessiod.torch.hvp`.
             scale: what the loss given here was multiplied by: ``scaler.get_scale()`` for ``scaler.scale(loss)``, 1 / 4
                 for a loss divided by four micro-batches. The estimate is that of the loss itself.
+            mask: for estimators that sample targets: which ones count, of the logits' shape without the classes.
+                Without it those do to which the loss has a gradient that is not exactly zero. Give it where a target
+                may be met exactly: a saturated sigmoid, a perfect fit.
         """
         SCALE.check("scale", scale)
         if (closure is None) == (loss is None and logits is None):
@@ -102,14 +107,11 @@ class CurvatureOptimizer(RuleOptimizer):
         if self._pending is None:
             self._pending = self._new_estimate()
         try:
-            with torch.enable_grad():
-                if closure is None:
-                    self._pending.update(loss, logits, keep_graph=True, scale=scale)
-                else:
-                    with sdpa_kernel(SDPBackend.MATH):
-                        result = closure()
-                    loss, logits = result if isinstance(result, tuple) else (result, None)
-                    self._pending.update(loss, logits, keep_graph=False, scale=scale)
+            if closure is not None:
+                self._pending.from_closure(closure, mask, scale)
+            else:
+                with torch.enable_grad():
+                    self._pending.from_graph(loss, logits, mask, scale)
         finally:
             if self._pending.calls == 0:
                 self._pending = None

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.derivatives.gradients import gradient, gradient_by_backward
-from hessiod.backends_torch.derivatives.parallel import group_of, rank_and_size, summed
+from hessiod.backends_torch.derivatives.parallel import group_of, is_distributed_tensor, rank_and_size, summed
 from hessiod.backends_torch.derivatives.places import nodes
+from hessiod.backends_torch.derivatives.refusals import reentrant_checkpoint
 from hessiod.backends_torch.derivatives.session import Session
 from hessiod.backends_torch.precision import widened, zeros_for
 from hessiod.core.curvature import gnb_kernel, gnb_scalars
@@ -41,16 +42,11 @@ def sampled_squares(
         group = group_of(session.params, session.wrappers)
         if group is not None:
             count = summed(count.to(session.params[0].device), group)
-            totals = [total if part_is_summed(total) else summed(total, group) for total in totals]
+            totals = [total if is_distributed_tensor(total) else summed(total, group) for total in totals]
         if count == 0:
             raise InvalidState("mask: every target is ignored; skip batches that hold only padding")
         scalars = gnb_scalars(count=count.item())
         yield [gnb_kernel(xp, total, **scalars) for total in totals]
-
-
-def part_is_summed(total: Tensor) -> bool:
-    """Whether ``fully_shard`` has summed a gradient over the processes already."""
-    return hasattr(total, "device_mesh")
 
 
 class Part:
@@ -69,24 +65,28 @@ class Part:
         residual = RESIDUALS[self.likelihood](xp, widened(logits.detach()), seed, 0, number * size + rank)
         used = used_targets(logits, self.mask, self.likelihood)
         residual = torch.where(used, residual, 0.0).to(logits.dtype)
-        by_backward = session.sharded is not None or any(
-            n.name() == "CheckpointFunctionBackward" for n in nodes(logits)
-        )
-        if by_backward:
-            grads = gradient_by_backward(session, logits, session.params, residual, keep=not last)
-            factor = size if session.sharded is not None else 1  # fully_shard averages
-        else:
-            grads = gradient(logits, session.params, grad_outputs=residual, retain_graph=not last)
-            factor = 1
+        grads = output_gradients(session, logits, residual, keep=not last)
         if all(grad is None for grad in grads):
             raise InvalidArgument("closure: its output does not depend on any of params")
         for total, grad in zip(totals, grads, strict=True):
             if grad is not None:
-                total += factor * widened(grad)
+                total += widened(grad)
         return used.sum().to("cpu", torch.float64)
 
     def _output(self) -> Tensor:
         return checked_output(self.session.run(self.closure), "closure", self.likelihood)
+
+
+def output_gradients(session: Session, logits: Tensor, residual: Tensor, keep: bool) -> list[Tensor | None]:
+    """``J' r`` for a residual at the model's output; of shards, the sum over their processes."""
+    params = session.params
+    if session.sharded is not None:
+        _, size = rank_and_size(group_of(params, session.wrappers))  # fully_shard averages
+        grads = gradient_by_backward(session, logits, params, residual, keep)
+        return [None if grad is None else grad * size for grad in grads]
+    if reentrant_checkpoint(list(nodes(logits))) is not None:
+        return gradient_by_backward(session, logits, params, residual, keep)
+    return gradient(logits, params, grad_outputs=residual, retain_graph=keep)
 
 
 def checked_output(logits: Any, name: str, likelihood: str) -> Tensor:

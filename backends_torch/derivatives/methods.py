@@ -39,7 +39,7 @@ def scalar(loss: object) -> Tensor:
     if isinstance(loss, tuple) and loss:
         loss = loss[0]
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
         raise InvalidArgument(f"closure: returned {found}, expected a scalar loss; reduce it with .mean()")
     if not loss.requires_grad:
         raise InvalidArgument(
@@ -48,16 +48,15 @@ def scalar(loss: object) -> Tensor:
     return loss
 
 
-class Reverse:
-    """Reverse mode over reverse mode."""
+class Linearized:
+    """Reverse mode over the graph of a gradient, of a loss whose graph exists."""
 
-    def __init__(self, session: Session, closure: Callable[[], object], params: Sequence[Tensor]) -> None:
+    def __init__(self, loss: Tensor, params: Sequence[Tensor]) -> None:
         self.params = params
-        loss = scalar(session.run(closure))
         self.gradients: Products = list(torch.autograd.grad(loss, params, create_graph=True, allow_unused=True))
 
     def __call__(self, vectors: Sequence[Tensor], last: bool = True) -> Products:
-        """The product, from the graph of the gradient."""
+        """The product; the graph stays unless this is the last."""
         pairs = zip(self.gradients, vectors, strict=True)
         curved = [(dense(grad), vector) for grad, vector in pairs if grad is not None and grad.requires_grad]
         if not curved:
@@ -67,6 +66,13 @@ class Reverse:
         if last:
             self.gradients = [None if grad is None else grad.detach() for grad in self.gradients]
         return [None if product is None else dense(product) for product in found]
+
+
+class Reverse(Linearized):
+    """Reverse mode over reverse mode."""
+
+    def __init__(self, session: Session, closure: Callable[[], object], params: Sequence[Tensor]) -> None:
+        super().__init__(scalar(session.run(closure)), params)
 
 
 class Forward:

@@ -9,7 +9,7 @@ unsharded copies that autograd does not connect to the sharded parameters: gradi
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -47,6 +47,13 @@ def unwrapped(seen: list[nn.Module]) -> Iterator[None]:
 def is_sharded(module: nn.Module) -> bool:
     """Whether ``fully_shard`` took the module over."""
     return dist.is_available() and isinstance(module, FSDPModule)
+
+
+def reshard(modules: Iterable[nn.Module]) -> None:
+    """Drop gathered copies of weights: a forward without a backward leaves some, and the next would take them."""
+    for module in modules:
+        if is_sharded(module):
+            module.reshard()  # type: ignore[operator]
 
 
 def is_distributed_tensor(tensor: Any) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from hessiod.backends_torch.derivatives.parallel import is_sharded, unwrapped
+from hessiod.backends_torch.derivatives.parallel import is_sharded, reshard, unwrapped
 from hessiod.backends_torch.derivatives.places import Places
 from hessiod.core.errors import InvalidArgument
 
@@ -47,6 +47,7 @@ class Session(ExitStack):
         self.enter_context(unwrapped(self.wrappers))
         self._buffers: list[tuple[dict[str, Tensor | None], str, Tensor, Tensor, int]] = []
         self.callback(self._restore_buffers)
+        self.callback(lambda: reshard(self.modules))
         self.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks")
         for hook in (register_module_forward_pre_hook(self._entered), register_module_forward_hook(self._left)):
@@ -57,6 +58,7 @@ class Session(ExitStack):
         """What the closure returns, from the same random state and the same buffers each time."""
         self._rewind()
         self._restore_buffers()
+        reshard(self.modules)
         torch.clear_autocast_cache()  # of weights that were moved since
         return closure()
 

@@ -241,7 +241,7 @@ W = torch.ones(2, requires_grad=True)
 BAD = {
     "closure: found int": lambda: hvp(3, [W], [W]),
     "closure: returned a tensor of shape (2,)": lambda: hvp(lambda: W * 2, [W], [W]),
-    "closure: returned float": lambda: hvp(lambda: 1.0, [W], [W]),
+    "closure: returned 1.0": lambda: hvp(lambda: 1.0, [W], [W]),
     "closure: returned a loss without a graph": lambda: hvp(lambda: torch.ones(()), [W], [W]),
     "params: found none": lambda: hvp(lambda: W.sum(), [], []),
     "params: found one twice": lambda: hvp(lambda: W.sum(), [W, W], [W, W]),

@@ -319,7 +319,7 @@ def test_a_loss_that_is_not_a_scalar_with_a_graph(kind):
         InvalidArgument, opt.update_curvature, loss=0.5, logits=logits
     )
     assert "without a graph" in refusal(InvalidArgument, opt.update_curvature, loss=loss.detach(), logits=logits)
-    assert "loss: found None" in refusal(InvalidArgument, opt.update_curvature, closure=lambda: None)
+    assert "None, expected a scalar" in refusal(InvalidArgument, opt.update_curvature, closure=lambda: None)
 
 
 @pytest.mark.parametrize("kind", SECOND_ORDER)
