@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from hessiod.backends_torch import diagnostics
 from hessiod.backends_torch.fast import advance, first_nonfinite
@@ -139,6 +140,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     # A step
 
+    @_disable_dynamo  # torch.compile(opt.step) runs it as it is: nothing is left to fuse, and tracing takes a minute
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Take one step; ``closure`` re-evaluates the model, calls ``backward`` and returns the loss."""

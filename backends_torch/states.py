@@ -32,7 +32,7 @@ def check_state(optimizer: Any, state_dict: Mapping[str, Any]) -> None:
             "the same groups"
         )
     for theirs, ours in zip(saved, optimizer.param_groups, strict=True):
-        missing = sorted(set(optimizer.defaults) - set(theirs))
+        missing = sorted(set(optimizer.defaults) - set(theirs) - {"differentiable"})  # torch's, added by a first load
         if missing:
             raise InvalidArgument(f"state_dict: its groups lack {', '.join(missing)}; it was not written by {writer}")
         optimizer.checked_values(theirs)

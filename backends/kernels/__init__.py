@@ -45,7 +45,8 @@ def _obstacle() -> str:
     try:
         finite_check()
     except (CompilerUnavailable, OSError) as error:
-        LOG.warning("optimizer steps are slower than they could be: %s", error)
+        if choice() != "compiled":
+            LOG.warning("optimizer steps are slower than they could be: %s", error)
         return str(error)
     return ""
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from hessiod.backends.kernels import compiler, cpp, disk
+from hessiod.core.rule import Kernel
 from hessiod.core.trace import Program
 
 DTYPED = ("param", "grad", "estimate")
@@ -65,13 +66,22 @@ class Sweep:
 
 
 @cache
-def compiled(kernels: tuple[Any, ...], param: str, grad: str, estimate: str) -> Sweep:
+def compiled(kernels: tuple[Kernel, ...], param: str, grad: str, estimate: str) -> Sweep:
     """The program of some kernels for arrays of some dtypes; raises ``CompilerUnavailable`` where there is none."""
-    program = Program(kernels)
-    function = loaded(cpp.source([program], dict(zip(DTYPED, (param, grad, estimate), strict=True)))).hessiod_run_0
-    function.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64]
-    function.restype = None
-    return Sweep(program, function)
+    return compiled_together((kernels,), param, grad, estimate)[0]
+
+
+def compiled_together(
+    programs: Sequence[tuple[Kernel, ...]], param: str, grad: str, estimate: str
+) -> tuple[Sweep, ...]:
+    """Several programs in one library."""
+    made = [Program(kernels) for kernels in programs]
+    library = loaded(cpp.source(made, dict(zip(DTYPED, (param, grad, estimate), strict=True))))
+    functions = [getattr(library, f"hessiod_run_{number}") for number in range(len(made))]
+    for function in functions:
+        function.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64]
+        function.restype = None
+    return tuple(Sweep(program, function) for program, function in zip(made, functions, strict=True))
 
 
 @cache

@@ -34,6 +34,15 @@ def small() -> list[Shape]:
     return [(64, 64)] * 400
 
 
+def hundred() -> list[Shape]:
+    """100 tensors of 100,000 entries.
+
+    >>> entries(hundred())
+    10000000
+    """
+    return [(100_000,)] * 100
+
+
 def one() -> list[Shape]:
     """One tensor of 30 million entries.
 
@@ -69,10 +78,17 @@ def _resnet50() -> Iterator[Shape]:
     yield from [(1000, inputs), (1000,)]
 
 
-LISTS: dict[str, Callable[[], list[Shape]]] = {"gpt": gpt2_like, "small": small, "one": one, "resnet50": resnet50}
+LISTS: dict[str, Callable[[], list[Shape]]] = {
+    "gpt": gpt2_like,
+    "small": small,
+    "hundred": hundred,
+    "one": one,
+    "resnet50": resnet50,
+}
 TITLES = {
     "gpt": "GPT-2-like, 148 tensors, 31 M",
     "small": "400 tensors of 64x64",
+    "hundred": "100 tensors of 100,000",
     "one": "one tensor, 30 M",
     "resnet50": "ResNet-50, 161 tensors, 25.6 M",
 }
