@@ -87,11 +87,12 @@ class Product(nn.Cell):
 
     def __init__(self, forward: Callable[..., Any], weights: ParameterTuple) -> None:
         super().__init__(auto_prefix=False)
-        self.slope, self.weights = Slope(forward, weights), weights
+        self.slope, self.weights, self.count = Slope(forward, weights), weights, len(weights)
 
     @ms.jit
-    def construct(self, vectors, *inputs):
-        """One array for each weight."""
+    def construct(self, *arguments):
+        """One array for each weight, from vectors and inputs in one row: tensors in a tuple would be constants."""
+        vectors, inputs = arguments[: self.count], arguments[self.count :]
         return ms.grad(self.slope, None, self.weights)(vectors, inputs)
 
 

@@ -25,9 +25,9 @@ def product(
 ) -> tuple[Tensor, ...]:
     """The product of the Hessian of ``forward(*inputs)`` with vectors; ``check=False`` asks no table."""
     if cures and check:
-        return graph_of(Product, forward, params, 2, uncertified)((tuple(vectors),), tuple(inputs))
+        return graph_of(Product, forward, params, 2, uncertified)(tuple(vectors), tuple(inputs))
     with cured(cures):
-        return Product(forward, ParameterTuple(params))(tuple(vectors), *inputs)
+        return Product(forward, ParameterTuple(params))(*vectors, *inputs)
 
 
 def gradient(

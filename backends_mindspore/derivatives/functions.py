@@ -55,7 +55,7 @@ def hvp(
     """
     params, inputs = checked(params), as_tuple(inputs)
     check_vectors(params, vectors)
-    return tuple(graph_of(Product, forward, params, 2, uncertified)((tuple(vectors),), inputs))
+    return tuple(graph_of(Product, forward, params, 2, uncertified)(tuple(vectors), inputs))
 
 
 def hessian_diagonal(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, mutable, nn, ops
 
 from hessiod.backends_mindspore.derivatives import spot_check
 from hessiod.backends_mindspore.derivatives.cells import Whole, WithLoss
@@ -82,7 +82,7 @@ class Graph(Examined):
         if modes not in self.cells:
             self.cells[modes] = self.make(self.forward, self.weights)
         with cured(), kept(buffers), explained(self.found, self.order):
-            return self.cells[modes](*leading, *inputs)
+            return self.cells[modes](*leading, *[varying(value) for value in inputs])
 
 
 class Watched(Examined):
@@ -105,12 +105,19 @@ def cells_of(forward: Any) -> Iterator[nn.Cell]:
         yield from (cell for _, cell in forward.cells_and_names())
 
 
+def varying(value: Any) -> Any:
+    """Tensors in a tuple, a list or a dict as variables of the graph, where MindSpore would take them as constants."""
+    return mutable(value) if isinstance(value, tuple | list | dict) else value
+
+
 def signature(value: Any) -> Any:
     """What a graph depends on in an input: a tensor's shape and dtype, or another thing's value."""
     if isinstance(value, Tensor):
         return value.shape, str(value.dtype)
     if isinstance(value, tuple | list):
         return tuple(signature(part) for part in value)
+    if isinstance(value, dict):
+        return tuple((name, signature(part)) for name, part in value.items())
     return value
 
 

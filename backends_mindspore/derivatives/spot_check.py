@@ -40,7 +40,7 @@ def agree(
             raise unknown_and("differences of the loss do not agree with the gradient", unknown)
         if order == 2:
             tensors = tuple(Tensor(v, weight.dtype) for v, weight in zip(direction, weights, strict=True))
-            product = np.concatenate([part.ravel() for part in arrays(Product(forward, weights)(tensors, *inputs))])
+            product = np.concatenate([part.ravel() for part in arrays(Product(forward, weights)(*tensors, *inputs))])
             if not np.isfinite(product).all():
                 return False
             if not close(differences(gradient, weights, direction, inputs), product):
