@@ -9,7 +9,9 @@ import torch
 from mindspore import Tensor, nn, ops
 from torch.nn import functional as F
 
-from hessiod.mindspore import hvp
+from hessiod.backends.numpy import namespace as numpy_xp
+from hessiod.core import philox
+from hessiod.mindspore import SophiaH, TrainStep, hvp
 
 SMOOTH, KINKED = 1e-5, 1e-4
 
@@ -191,6 +193,22 @@ def gpt_loss(p):
 def test_transformer_block_at_a_small_scale():
     """With weights of .02 the activations are so small that LayerNorm's epsilon counts."""
     assert measured(GPT(), nn.CrossEntropyLoss(), (TOKENS, NEXT), gpt_loss, scale=0.02) < SMOOTH
+
+
+def test_sophia_h_trains_the_unmodified_block():
+    """With beta2 = 0 the slot after one step is the estimate itself, ``u * (H u)``; then the loss falls."""
+    net = GPT()
+    params = net.trainable_params()
+    values = filled(params, 0.02)
+    optimizer = SophiaH(params, learning_rate=0.01, beta2=0.0, every=2, seed=3)
+    step = TrainStep(net, nn.CrossEntropyLoss(), optimizer, uncertified="allow")
+    losses = [float(step(Tensor(TOKENS), Tensor(NEXT)).asnumpy())]
+    likes = [np.zeros(value.shape) for value in values.values()]
+    probes = philox.rademacher_probes(numpy_xp, likes, seed=3, step=1)
+    exact = [u * product for u, product in zip(probes, truth(gpt_loss, values, probes), strict=True)]
+    assert error(optimizer.hessian, exact) < SMOOTH
+    losses += [float(step(Tensor(TOKENS), Tensor(NEXT)).asnumpy()) for _ in range(7)]
+    assert losses[-1] < losses[0] - 0.1
 
 
 class Recurrent(nn.Cell):
