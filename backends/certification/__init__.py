@@ -1,8 +1,13 @@
 """Which operators' derivatives a framework has right: cases, golden values, and the tables that the engines read.
 
-============  ==============================================================================
-``table``     the shipped verdicts by framework version, as the engines look them up
-============  ==============================================================================
+===============  ===========================================================================
+``case``         a case: its name, its inputs and how they are drawn
+``families``     all cases, family by family
+``catalogue``    all cases by name
+``golden``       float64 gradients and Hessian products, on which two sources agree
+``measurement``  a framework's derivatives held against them
+``table``        the shipped verdicts by framework version, as the engines look them up
+===============  ===========================================================================
 """
 
 from hessiod.backends.certification.table import (

@@ -57,3 +57,10 @@ def test_a_file_that_is_no_table_is_refused_by_name(tmp_path, text):
     (tmp_path / "mindspore-1.json").write_text(text)
     with pytest.raises(InvalidArgument, match=r"mindspore-1\.json.*hessiod certify"):
         load("mindspore", "2.10.0", folder=tmp_path)
+
+
+def test_a_folder_of_own_tables_comes_before_the_shipped_ones(tmp_path, monkeypatch):
+    write(tmp_path, "2.13.0", framework="torch", MulBackward0=("right", "refused"))
+    assert load("torch", "2.13.0").verdict("MulBackward0") == "right"
+    monkeypatch.setenv(table.FOLDER, str(tmp_path))
+    assert load("torch", "2.13.0+cpu").verdict("MulBackward0") == REFUSED
