@@ -21,6 +21,10 @@ epsilon) are there once more at a scale of 0.02.
 """
 
 
+DIED = "the process "
+"""How the reason begins where a case brought its process down."""
+
+
 @dataclass
 class Measurement:
     """Relative errors of the gradient and of the Hessian's product, or what was raised instead.
@@ -38,6 +42,11 @@ class Measurement:
     def document(self) -> dict[str, Any]:
         """As JSON holds it."""
         return asdict(self) | {"operators": list(self.operators)}
+
+    @property
+    def died(self) -> bool:
+        """Whether the process died or hung over it."""
+        return self.second_error.startswith(DIED)
 
     @property
     def raised(self) -> bool:

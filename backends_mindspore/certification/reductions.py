@@ -188,7 +188,7 @@ def sort(x):
 
 
 def sort__mint(x):
-    return mint.sort(x * x * x, 1)[0]
+    return mint.sort(x * x * x, dim=1)[0]
 
 
 def topk(x):

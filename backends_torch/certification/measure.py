@@ -1,8 +1,9 @@
 """A case's derivatives in PyTorch by route.
 
-=========  ===================================================
-``plain``  ``torch.autograd.grad`` twice, as a user would write it
-=========  ===================================================
+=============  ======================================================
+``plain``      ``torch.autograd.grad`` twice, as a user would write it
+``operators``  no derivatives, only what the forward is made of
+=============  ======================================================
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ def expected(truth: Golden) -> tuple[list[np.ndarray], list[np.ndarray]]:
 def measure(name: str, route: str, check: bool = True) -> Measurement:
     """A case by a route; ``check=False`` lets the engine go on where its table would refuse."""
     subject = Subject(name)
+    if route == "operators":
+        return Measurement(operators=operators(subject.output()))
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         found = compare(subject.gradient, subject.product, *expected(subject.golden))

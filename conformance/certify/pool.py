@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from hessiod.backends.certification.measurement import Measurement
+from hessiod.backends.certification.measurement import DIED, Measurement
 
 MODULES = {name: f"hessiod.backends_{name}.certification.measure" for name in ("torch", "mindspore")}
 """Where a backend's measurements are."""
@@ -65,7 +65,7 @@ class Worker:
             self.process.join()
             code = self.process.exitcode or 0
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-            return lost(f"the process died: {how}")
+            return lost(f"{DIED}died: {how}")
 
     def stop(self) -> None:
         """End the process."""
@@ -107,7 +107,7 @@ def answers(workers: list[Worker], waiting: list[Task]) -> Iterator[tuple[Task, 
         answered, late = worker.connection in ready, worker.deadline <= time.monotonic()
         if worker.task is None or not (answered or late):
             continue
-        yield worker.task, worker.answer() if answered else lost(f"no answer within {SECONDS:.0f} seconds")
+        yield worker.task, worker.answer() if answered else lost(f"{DIED}gave no answer within {SECONDS:.0f} seconds")
         if answered and worker.process.is_alive() and waiting:
             worker.give(waiting.pop())
         else:

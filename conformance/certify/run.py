@@ -6,8 +6,9 @@ import importlib
 import json
 import platform
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hessiod.backends.certification import golden
@@ -37,20 +38,28 @@ def certify(
     routes: Iterable[str] | None = None,
     jobs: int = 2,
     on_measurement: OnRow = lambda task, found: None,
+    known: Mapping[Task, Measurement] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Measure the cases of a backend by its routes; the document that a table's file holds.
 
     The engine is measured without its table first. What it gets wrong, the new table refuses; then every case with a
     refused operator is measured again with the engine reading that table. A case whose number is still off is *wrong*.
+    ``known`` holds measurements of an earlier run, which are not repeated.
     """
     module = certifier(backend)
     chosen = list(names or module.NAMES)
     wanted = list(routes or module.ROUTES)
     rows = {name: new_row(module, name) for name in chosen}
     tasks = [Task(name, route, check=False) for route in wanted for name in chosen]
-    for task, found in measure_all(backend, tasks, jobs):
+    for task, found in known.items():
+        if task in tasks:
+            rows[task.name].routes[task.route] = found
+    for task, found in measure_all(backend, [task for task in tasks if task not in known], jobs):
         rows[task.name].routes[task.route] = found
         on_measurement(task, found)
+    dead = [Task(row.name, "operators") for row in rows.values() if row.engine.died]
+    for task, found in measure_all(backend, dead, jobs):
+        rows[task.name].routes[module.ENGINE_ROUTES[0]].operators = found.operators
     document = assembled(module, list(rows.values()))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / file_name(document)).write_text(as_json(document))

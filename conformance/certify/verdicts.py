@@ -43,7 +43,7 @@ class Row:
             return WRONG
         if self.engine.right:
             return RIGHT if self.plain.right else CURED
-        return ABSENT if self.plain.first_error and self.engine.first_error and not self.engine.refused else REFUSED
+        return ABSENT if self.plain.first_error and not self.plain.died else REFUSED
 
     @property
     def operators(self) -> tuple[str, ...]:

@@ -10,9 +10,11 @@ import typer
 from rich.console import Console
 
 from hessiod.backends import load
+from hessiod.backends.certification.measurement import Measurement
 from hessiod.cli.files import make_folder
 from hessiod.conformance.certify import run
-from hessiod.conformance.certify.pool import MODULES
+from hessiod.conformance.certify.journal import Journal
+from hessiod.conformance.certify.pool import MODULES, Task
 from hessiod.conformance.certify.report import write_table
 from hessiod.conformance.certify.verdicts import VERDICTS
 from hessiod.core.errors import InvalidArgument
@@ -26,6 +28,9 @@ def certify(
         "out/certification"
     ),
     jobs: Annotated[int, typer.Option(help="worker processes (default: one per CPU)")] = 0,
+    resume: Annotated[bool, typer.Option(help="go on with the measurements that a stopped run left in the folder")] = (
+        False
+    ),
 ) -> None:
     """Certify second derivatives: which operators are right, cured, or refused on this installation.
 
@@ -38,26 +43,34 @@ def certify(
         load(name)
         run.certifier(name)
     make_folder(out)
-    console, wrong = Console(), 0
-    for name in chosen:
-        document = run.certify(name, jobs=jobs or os.cpu_count() or 1, on_measurement=progress(console, name))
-        for path in write_table(document, out):
-            console.print(str(path), highlight=False, soft_wrap=True)
-        counts = document["counts"]
-        shown = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-        console.print(f"{name}: {len(document['cases'])} cases: {shown}", highlight=False, soft_wrap=True)
-        wrong += counts["wrong"]
+    console = Console()
+    wrong = sum(certify_one(name, out, jobs or os.cpu_count() or 1, resume, console) for name in chosen)
     raise typer.Exit(1 if wrong else 0)
 
 
-def progress(console: Console, backend: str) -> Any:
-    """A line every hundred measurements."""
-    done = 0
+def certify_one(name: str, out: Path, jobs: int, resume: bool, console: Console) -> int:
+    """Certify a backend and write its tables; how many cases are wrong."""
+    journal = Journal(out, run.certifier(name).header())
+    known = journal.known() if resume else {}
+    with journal.start(known) as file:
+        done = len(known)
 
-    def show(task: Any, found: Any) -> None:
-        nonlocal done
-        done += 1
-        if done % 100 == 0:
-            console.print(f"{backend}: {done} measurements, now {task.route} {task.name}", highlight=False)
+        def note(task: Task, found: Measurement) -> None:
+            nonlocal done
+            journal.note(file, task, found)
+            done += 1
+            if done % 100 == 0:
+                say(console, f"{name}: {done} measurements, now {task.route} {task.name}")
 
-    return show
+        document = run.certify(name, jobs=jobs, on_measurement=note, known=known)
+    for path in write_table(document, out):
+        say(console, str(path))
+    journal.path.unlink()
+    counts = document["counts"]
+    say(console, f"{name}: {len(document['cases'])} cases: {', '.join(f'{counts[v]} {v}' for v in VERDICTS)}")
+    return counts["wrong"]
+
+
+def say(console: Console, text: Any) -> None:
+    """A plain line."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
