@@ -26,7 +26,9 @@ Uncertified: nobody measured."""
 
 TABLES = Path(__file__).with_name("tables")
 FOLDER = "HESSIOD_CERTIFICATION"
-"""An environment variable: a folder whose tables, written by ``hessiod certify``, come before the shipped ones."""
+NOTHING = "none"
+"""An environment variable: a folder whose tables, written by ``hessiod certify``, come before the shipped ones; or
+``none`` for no tables at all."""
 
 SCHEMA = "hessiod-certification-1"
 
@@ -136,7 +138,12 @@ def load(framework: str, version: str, device: str = "cpu", folder: Path | None 
     names and then among the shipped ones.
     """
     own = os.environ.get(FOLDER)
-    folders = (folder,) if folder else (Path(own), TABLES) if own else (TABLES,)
+    if folder:
+        folders: tuple[Path, ...] = (folder,)
+    elif own:
+        folders = () if own == NOTHING else (Path(own), TABLES)
+    else:
+        folders = (TABLES,)
     return found_in(folders, framework, public(version), device)
 
 

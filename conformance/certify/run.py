@@ -13,7 +13,7 @@ from typing import Any
 
 from hessiod.backends.certification import golden
 from hessiod.backends.certification.measurement import FIRST_TOLERANCE, SECOND_TOLERANCE, Measurement
-from hessiod.backends.certification.table import FOLDER, REFUSED, SCHEMA, WRONG
+from hessiod.backends.certification.table import FOLDER, NOTHING, REFUSED, SCHEMA, WRONG
 from hessiod.conformance.certify.pool import MODULES, Task, measure_all
 from hessiod.conformance.certify.verdicts import VERDICTS, Row, operator_table
 from hessiod.conformance.suite import own_version
@@ -54,7 +54,8 @@ def certify(
     for task, found in known.items():
         if task in tasks:
             rows[task.name].routes[task.route] = found
-    for task, found in measure_all(backend, [task for task in tasks if task not in known], jobs):
+    new = [task for task in tasks if task not in known]
+    for task, found in measure_all(backend, new, jobs, {FOLDER: NOTHING}):
         rows[task.name].routes[task.route] = found
         on_measurement(task, found)
     dead = [Task(row.name, "operators") for row in rows.values() if row.engine.died]
@@ -81,7 +82,11 @@ def new_row(module: Any, name: str) -> Row:
 def meets_refusal(row: Row, operators: dict[str, dict[str, Any]]) -> bool:
     """Whether a case is wrong, or contains an operator that the table refuses."""
     names = row.operators
-    return row.verdict == WRONG or any(REFUSED in (operators[n]["first"], operators[n]["second"]) for n in names)
+    return (
+        row.verdict == WRONG
+        or row.engine.refused
+        or any(REFUSED in (operators[n]["first"], operators[n]["second"]) for n in names)
+    )
 
 
 def assembled(module: Any, rows: list[Row]) -> dict[str, Any]:

@@ -64,3 +64,6 @@ def test_a_folder_of_own_tables_comes_before_the_shipped_ones(tmp_path, monkeypa
     assert load("torch", "2.13.0").verdict("MulBackward0") == "right"
     monkeypatch.setenv(table.FOLDER, str(tmp_path))
     assert load("torch", "2.13.0+cpu").verdict("MulBackward0") == REFUSED
+    monkeypatch.setenv(table.FOLDER, table.NOTHING)
+    with pytest.warns(table.UncertifiedVersion):
+        assert load("torch", "2.13.0").verdict("MulBackward0") == UNCERTIFIED

@@ -11,7 +11,7 @@ from hessiod.conformance.certify import pool
 FAKE = """
 from hessiod.backends.certification.catalogue import CATALOGUE
 from hessiod.backends.certification.measurement import Measurement
-NAMES, ROUTES, ENGINE_ROUTES = ["exp", "log", "sin"], ("plain", "engine"), ("engine",)
+NAMES, ROUTES, ENGINE_ROUTES, EXTRA = ["exp", "log", "sin"], ("plain", "engine"), ("engine",), ()
 case_of = CATALOGUE.get
 def header():
     return {"framework": "torch", "version": "9.9.9", "device": "cpu"}

@@ -28,9 +28,8 @@ def certify(
         "out/certification"
     ),
     jobs: Annotated[int, typer.Option(help="worker processes (default: one per CPU)")] = 0,
-    resume: Annotated[bool, typer.Option(help="go on with the measurements that a stopped run left in the folder")] = (
-        False
-    ),
+    resume: Annotated[bool, typer.Option("--resume", help="go on with what a stopped run left in the folder")] = False,
+    eager: Annotated[bool, typer.Option("--eager", help="for the record, MindSpore's eager derivatives too")] = False,
 ) -> None:
     """Certify second derivatives: which operators are right, cured, or refused on this installation.
 
@@ -44,13 +43,15 @@ def certify(
         run.certifier(name)
     make_folder(out)
     console = Console()
-    wrong = sum(certify_one(name, out, jobs or os.cpu_count() or 1, resume, console) for name in chosen)
+    wrong = sum(certify_one(name, out, jobs or os.cpu_count() or 1, resume, eager, console) for name in chosen)
     raise typer.Exit(1 if wrong else 0)
 
 
-def certify_one(name: str, out: Path, jobs: int, resume: bool, console: Console) -> int:
+def certify_one(name: str, out: Path, jobs: int, resume: bool, eager: bool, console: Console) -> int:
     """Certify a backend and write its tables; how many cases are wrong."""
-    journal = Journal(out, run.certifier(name).header())
+    module = run.certifier(name)
+    routes = (*module.ROUTES, *(module.EXTRA if eager else ()))
+    journal = Journal(out, module.header())
     known = journal.known() if resume else {}
     with journal.start(known) as file:
         done = len(known)
@@ -62,7 +63,7 @@ def certify_one(name: str, out: Path, jobs: int, resume: bool, console: Console)
             if done % 100 == 0:
                 say(console, f"{name}: {done} measurements, now {task.route} {task.name}")
 
-        document = run.certify(name, jobs=jobs, on_measurement=note, known=known)
+        document = run.certify(name, routes=routes, jobs=jobs, on_measurement=note, known=known)
     for path in write_table(document, out):
         say(console, str(path))
     journal.path.unlink()
