@@ -52,10 +52,16 @@ class Worker:
         self.task: Task | None = None
         self.deadline = 0.0
 
-    def give(self, task: Task) -> None:
-        """Send a task."""
-        self.task, self.deadline = task, time.monotonic() + SECONDS
-        self.connection.send(task)
+    def take_from(self, waiting: list[Task]) -> bool:
+        """Work on the next task; False if there is none, or the process died after its last answer."""
+        if not waiting or not self.process.is_alive():
+            return False
+        try:
+            self.connection.send(waiting[-1])
+        except OSError:
+            return False
+        self.task, self.deadline = waiting.pop(), time.monotonic() + SECONDS
+        return True
 
     def answer(self) -> Measurement:
         """What came back, or how the process died."""
@@ -91,7 +97,7 @@ def measure_all(
         while waiting or workers:
             while waiting and len(workers) < jobs:
                 workers.append(Worker(backend, settings))
-                workers[-1].give(waiting.pop())
+                workers[-1].take_from(waiting)
             yield from answers(workers, waiting)
     finally:
         for worker in workers:
@@ -108,8 +114,6 @@ def answers(workers: list[Worker], waiting: list[Task]) -> Iterator[tuple[Task, 
         if worker.task is None or not (answered or late):
             continue
         yield worker.task, worker.answer() if answered else lost(f"{DIED}gave no answer within {SECONDS:.0f} seconds")
-        if answered and worker.process.is_alive() and waiting:
-            worker.give(waiting.pop())
-        else:
+        if not (answered and worker.take_from(waiting)):
             workers.remove(worker)
             worker.stop()

@@ -148,7 +148,8 @@ def operator_table(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 def accused(rows: Sequence[Row], side: str) -> dict[int, dict[str, list[Row]]]:
     """By the order of the derivative: which operators are to blame for what the plain or the engine's side lacks."""
-    first = {row.name: not within(getattr(row, side).first, FIRST_TOLERANCE) for row in rows}
+    route = {row.name: "plain" if side == "plain" else row.engines[0] for row in rows}
+    first = {row.name: not within(row.routes[route[row.name]].first, FIRST_TOLERANCE) for row in rows}
     second = {row.name: not (row.plain.right if side == "plain" else row.vouched) for row in rows}
     return {1: guilty(rows, first), 2: guilty(rows, second)}
 
@@ -163,5 +164,6 @@ def judged(failing: Sequence[Row], lacking: Sequence[Row], using: Sequence[Row],
 def silently(row: Row, order: int) -> bool:
     """Whether the engine gave a number that is off."""
     if order == 1:
-        return row.engine.first is not None and not within(row.engine.first, FIRST_TOLERANCE)
+        first = row.routes[row.engines[0]].first
+        return first is not None and not within(first, FIRST_TOLERANCE)
     return row.engine.wrong
