@@ -15,7 +15,7 @@ from hessiod.backends.certification import golden
 from hessiod.backends.certification.measurement import FIRST_TOLERANCE, SECOND_TOLERANCE, Measurement
 from hessiod.backends.certification.table import FOLDER, NOTHING, REFUSED, SCHEMA, WRONG
 from hessiod.conformance.certify.pool import MODULES, Task, measure_all
-from hessiod.conformance.certify.verdicts import VERDICTS, Row, operator_table
+from hessiod.conformance.certify.verdicts import ABSENT, VERDICTS, Row, operator_table
 from hessiod.conformance.suite import own_version
 from hessiod.core.errors import InvalidArgument
 
@@ -49,7 +49,8 @@ def certify(
     module = certifier(backend)
     chosen = list(names or module.NAMES)
     wanted = list(routes or module.ROUTES)
-    rows = {name: new_row(module, name) for name in chosen}
+    engines = tuple(route for route in module.ENGINE_ROUTES if route in wanted)
+    rows = {name: new_row(module, name, engines) for name in chosen}
     tasks = [Task(name, route, check=False) for route in wanted for name in chosen]
     for task, found in known.items():
         if task in tasks:
@@ -60,12 +61,12 @@ def certify(
         on_measurement(task, found)
     dead = [Task(row.name, "operators") for row in rows.values() if row.engine.died]
     for task, found in measure_all(backend, dead, jobs):
-        rows[task.name].routes[module.ENGINE_ROUTES[0]].operators = found.operators
+        rows[task.name].routes[engines[0]].operators = found.operators
     document = assembled(module, list(rows.values()))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / file_name(document)).write_text(as_json(document))
         doubtful = [row for row in rows.values() if meets_refusal(row, document["operators"])]
-        again = [Task(row.name, route) for route in module.ENGINE_ROUTES for row in doubtful]
+        again = [Task(row.name, route) for route in engines for row in doubtful]
         for task, found in measure_all(backend, again, jobs, {FOLDER: folder}):
             found.operators = rows[task.name].routes[task.route].operators
             rows[task.name].routes[task.route] = found
@@ -73,14 +74,16 @@ def certify(
     return finished(document, list(rows.values()))
 
 
-def new_row(module: Any, name: str) -> Row:
+def new_row(module: Any, name: str, engines: tuple[str, ...]) -> Row:
     """A case without measurements."""
     case = module.case_of(name)
-    return Row(name, case.family, case.smooth, module.ENGINE_ROUTES)
+    return Row(name, case.family, case.smooth, engines)
 
 
 def meets_refusal(row: Row, operators: dict[str, dict[str, Any]]) -> bool:
-    """Whether a case is wrong, or contains an operator that the table refuses."""
+    """Whether a case is wrong, or contains an operator that the table refuses, for which there are kernels."""
+    if row.verdict == ABSENT:
+        return False
     names = row.operators
     return (
         row.verdict == WRONG

@@ -58,7 +58,7 @@ def test_the_golden_values_are_what_two_sources_agree_on(name):
 def torch_rows():
     rows = []
     for name in torch_measure.NAMES:
-        row = run.new_row(torch_measure, name)
+        row = run.new_row(torch_measure, name, torch_measure.ENGINE_ROUTES)
         row.routes = {route: torch_measure.measure(name, route) for route in torch_measure.ROUTES}
         rows.append(row)
     return rows

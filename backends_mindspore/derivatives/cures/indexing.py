@@ -17,7 +17,7 @@ def gathered(x, axis, index):
             x = x.narrow(place, 0, index.shape[place])
     numbers = ops.arange(0, x.shape[axis], 1, dtype=ms.int64)
     chosen = ops.expand_dims(ops.cast(index, ms.int64) % x.shape[axis], -1) == numbers
-    rows = ops.expand_dims(ops.swapaxes(x, axis, -1), axis)
+    rows = ops.expand_dims(ops.movedim(x, axis, -1), axis)
     return (rows * ops.cast(chosen, x.dtype)).sum(-1)
 
 
