@@ -21,9 +21,10 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.nn.optim.optimizer import _ConvertToCell
 
 from hessiod.backends_mindspore import namespace as xp
+from hessiod.backends_mindspore.diagnostics import measured, report
 from hessiod.backends_mindspore.holder import Holder, name_apart
 from hessiod.backends_mindspore.schedule import Constant, LearningRates, check_rate
-from hessiod.core.errors import InvalidArgument, NonFinite
+from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
 from hessiod.core.rule import Kernel, Rule
 
 SLOTS = 4
@@ -44,6 +45,12 @@ class RuleOptimizer(Holder, nn.Optimizer):
             (:class:`~hessiod.core.errors.NonFinite`) or "skip". Parameters and state stay as they were either way, and
             ``refused`` counts such steps. Inside somebody else's graph nothing can be raised: look at ``refused``.
     """
+
+    signed_curvature = True
+    """Whether the curvature slot keeps the estimates' sign."""
+
+    watching = False
+    update_norms: list[float] | None = None
 
     def __init__(
         self,
@@ -67,8 +74,9 @@ class RuleOptimizer(Holder, nn.Optimizer):
             if not isinstance(group["weight_decay"], nn.Cell):
                 rule.hyperparameters["weight_decay"].check("weight_decay", group["weight_decay"])
         super().__init__(learning_rate, params, weight_decay, float(loss_scale))
-        self.rule_name = rule.name
+        self.rule, self.rule_name = rule, rule.name
         self.nonfinite = nonfinite
+        self.inverse_loss_scale = Tensor(1.0 / loss_scale, ms.float64)
         self.refused = Parameter(Tensor(0, ms.int32), name="refused", requires_grad=False)
         self.finite = Parameter(Tensor(np.ones(len(self.parameters), bool)), name="finite", requires_grad=False)
         self._bind_state(rule)
@@ -88,6 +96,12 @@ class RuleOptimizer(Holder, nn.Optimizer):
         self.step_kernel, self.step_scalars = rule.step.function, rule.step.scalars
         self.step_hyperparameters = rule.step.hyperparameters
         self.step_operands, self.step_writes = places(rule.step, rule.slots)
+        if len(rule.measures) > 1:
+            raise InvalidArgument(f"rule: {rule.name} has {len(rule.measures)} measures, expected at most 1")
+        for measure in rule.measures.values():
+            self.measure_kernel, self.measure_scalars = measure.function, measure.scalars
+            self.measure_hyperparameters = measure.hyperparameters
+            self.measure_operands, _ = places(measure, rule.slots)
         self.second_order = rule.refresh is not None
         if rule.refresh is not None:
             self.refreshes = Parameter(Tensor(0, ms.int32), name="refreshes", requires_grad=False)
@@ -107,6 +121,7 @@ class RuleOptimizer(Holder, nn.Optimizer):
         keys = [(owner[param.name][0], str(param.dtype)) for param in self.parameters]
         distinct = list(dict.fromkeys(keys))
         first = [keys.index(key) for key in distinct]
+        self.user_groups = tuple(owner[param.name][0] for param in self.parameters)
         self.group_of = tuple(distinct.index(key) for key in keys)
         self.group_count = len(distinct)
         self.group_dtypes = tuple(working_dtype(self.parameters[position]) for position in first)
@@ -194,32 +209,35 @@ class RuleOptimizer(Holder, nn.Optimizer):
         ]
         self.sweep(self.refresh_kernel, scalars, self.refresh_operands, self.refresh_writes, estimates, estimates)
 
-    def guarded_step(self, gradients):
-        """Take the step if every gradient is finite; otherwise change nothing but the count of refusals."""
-        gradients = self.scale_grad(gradients)
+    def unscaled(self, gradients, factor):
+        """Gradients in the dtype that a parameter's arithmetic has, times a factor."""
+        return [
+            ops.cast(grad, dtype) * ops.cast(factor, dtype)
+            for grad, dtype in zip(gradients, self.working_dtypes)  # noqa: B905
+        ]
+
+    def all_finite(self, gradients, estimates):
+        """Whether everything that enters a step is finite; what is not is marked in ``finite``."""
         finite = ops.stack([ops.isfinite(grad).all() for grad in gradients])
+        if len(estimates) > 0:
+            finite = ops.logical_and(finite, ops.stack([ops.isfinite(estimate).all() for estimate in estimates]))
         ops.assign(self.finite, finite)
-        if finite.all():
-            self.take_step(gradients)
-        else:
-            ops.assign_add(self.refused, 1)
+        return finite.all()
+
+    def refuse(self):
+        """Count a step that was not taken."""
+        ops.assign_add(self.refused, 1)
         return True
 
-    def guarded_refresh_and_step(self, gradients, estimates):
-        """The same with curvature estimates, which have to be finite too."""
-        gradients = self.scale_grad(gradients)
-        finite = ops.stack(
-            [
-                ops.logical_and(ops.isfinite(grad).all(), ops.isfinite(estimate).all())
-                for grad, estimate in zip(gradients, estimates)  # noqa: B905
-            ]
-        )
-        ops.assign(self.finite, finite)
-        if finite.all():
-            self.refresh(estimates)
+    def guarded_step(self, gradients, estimates=()):
+        """Take the step, with curvature if there are estimates, if everything is finite; otherwise count a refusal."""
+        gradients = self.unscaled(gradients, self.inverse_loss_scale)
+        if self.all_finite(gradients, estimates):
+            if len(estimates) > 0:
+                self.refresh(estimates)
             self.take_step(gradients)
         else:
-            ops.assign_add(self.refused, 1)
+            self.refuse()
         return True
 
     @ms.jit
@@ -243,9 +261,27 @@ class RuleOptimizer(Holder, nn.Optimizer):
                     f"gradients: found {found} for parameter {param.name!r}, expected a dense Tensor of shape "
                     f"{param.shape}; take the parameter out of the optimizer if it is frozen"
                 )
-        result = super().__call__(tuple(gradients))
+        self.check_still_movable()
+        with measured(self):
+            result = super().__call__(tuple(gradients))
         self.raise_if_refused()
         return result
+
+    def check_still_movable(self) -> None:
+        """Raise :class:`InvalidState` if a parameter was frozen since: a graph that was traced moves it still."""
+        frozen = [param.name for param in self.parameters if not param.requires_grad]
+        if frozen:
+            raise InvalidState(
+                f"parameter {frozen[0]!r} ({len(frozen)} in all) was frozen after the optimizer was constructed; "
+                "construct a new one, and a new TrainStep, with net.trainable_params()"
+            )
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refused: MindSpore's optimizers hold graph primitives, which Python cannot copy."""
+        raise InvalidState(
+            f"{type(self).__name__}: an optimizer of MindSpore cannot be copied or pickled; save it with "
+            "hessiod.checkpoint.save or ms.save_checkpoint, and load it into one that is constructed like this"
+        )
 
     def raise_if_refused(self) -> None:
         """Raise :class:`NonFinite` if the last step was refused and the optimizer was told to raise."""
@@ -263,6 +299,40 @@ class RuleOptimizer(Holder, nn.Optimizer):
     def steps(self) -> int:
         """How many steps have been taken."""
         return int(self.global_step.asnumpy()[0])
+
+    # Diagnostics
+
+    def watch_updates(self, watch: bool = True) -> None:
+        """From now on copy the parameters before each step that the host calls, so that there is an ``update_norm``."""
+        self.watching, self.update_norms = watch, None
+
+    @ms.jit
+    def measure(self):
+        """What the rule's measure finds in each parameter's slots."""
+        found = []
+        for param, slot0, slot1, slot2, slot3, group in zip(  # noqa: B905 - strict= cannot be traced
+            self.parameters, self.slot0, self.slot1, self.slot2, self.slot3, self.group_of
+        ):
+            arrays = (param, param, param, slot0, slot1, slot2, slot3)
+            scalars = self.group_scalars(self.measure_scalars, self.measure_hyperparameters, group)
+            count = self.measure_kernel(xp, *[arrays[place] for place in self.measure_operands], **scalars)
+            found.append(ops.cast(count, ms.float64))
+        return ops.stack(found)
+
+    def diagnostics(self) -> list[dict[str, Any]]:
+        """How each group fares, from its state as it is; nothing is computed or kept for it in a step.
+
+        One dictionary a group, with the keys and meanings that hessiod.torch has, where its rule has them and a step
+        was taken:
+
+        - ``clip_fraction`` (Sophia): the share of entries that the clip holds back.
+        - ``curvature``: quantiles "min", "5%", "50%", "95%" and "max" over the entries of the curvature slot, which is
+          without bias correction; AdaHessian's holds squares.
+        - ``negative_curvature``: the share of its entries below zero; not for AdaHessian.
+        - ``direction_norm`` (Apollo): the Euclidean norm of the last update divided by its learning rate.
+        - ``update_norm``, after :meth:`watch_updates`: that of the last step's change of the parameters, with decay.
+        """
+        return report(self)
 
 
 def working_dtype(param: Parameter) -> Any:
@@ -306,6 +376,11 @@ def check_parameters(params: Any) -> list[Any]:
                 raise InvalidArgument(
                     f"parameter {param.name!r}: found {param.dtype}, expected a real floating-point parameter; leave "
                     "it to another optimizer"
+                )
+            if not param.requires_grad:
+                raise InvalidArgument(
+                    f"parameter {param.name!r}: found requires_grad=False, expected a parameter to be trained; a graph "
+                    "would move it all the same. Pass net.trainable_params()"
                 )
             if param.name in seen:
                 raise InvalidArgument(

@@ -17,20 +17,46 @@ from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel, m
 from hessiod.core.likelihood import RESIDUALS
 
 
+def widened(array):
+    """A half-precision array in float32, which holds it exactly; any other as it is."""
+    if array.dtype == ms.float16 or array.dtype == ms.bfloat16:
+        return ops.cast(array, ms.float32)
+    return array
+
+
+def scaled(loss, scale):
+    """A loss times its scale, in float32 at least: 65536 is infinite in float16."""
+    loss = widened(loss)
+    return loss * ops.cast(scale, loss.dtype)
+
+
 class Loss(nn.Cell):
     """The loss of a batch whose last input is the target, times a scale, and the loss itself.
 
     The batch is one tuple: MindSpore does not differentiate a function of any number of inputs.
     """
 
-    def __init__(self, net, loss_fn, scale=1.0):
+    def __init__(self, net, loss_fn):
         super().__init__(auto_prefix=False)
-        self.net, self.loss_fn, self.scale = net, loss_fn, scale
+        self.net, self.loss_fn = net, loss_fn
 
-    def construct(self, inputs):
+    def construct(self, scale, inputs):
         """The scaled loss, and the loss."""
         loss = self.loss_fn(self.net(*inputs[:-1]), inputs[-1])
-        return loss * self.scale, loss
+        return scaled(loss, scale), loss
+
+
+class LossOfOutput(nn.Cell):
+    """The same from the net's output."""
+
+    def __init__(self, loss_fn):
+        super().__init__(auto_prefix=False)
+        self.loss_fn = loss_fn
+
+    def construct(self, output, target, scale):
+        """The scaled loss, and the loss."""
+        loss = self.loss_fn(output, target)
+        return scaled(loss, scale), loss
 
 
 class Forward(nn.Cell):
@@ -45,6 +71,10 @@ class Forward(nn.Cell):
         return self.net(*inputs[:-1])
 
 
+# An estimator is called once for each micro-batch, with the micro-batch's number. What it returns of the curvature are
+# totals and a count, which are added up; `finish` makes the estimates from their sums.
+
+
 class GaussNewtonBartlett(Holder):
     """``B * g_hat^2`` from one forward pass, whose backward is run for the loss and for the sampled targets.
 
@@ -52,17 +82,17 @@ class GaussNewtonBartlett(Holder):
     loss's gradient with respect to them is zero in every entry.
     """
 
-    def __init__(self, net, loss_fn, weights, scale, seed, likelihood, fraction):
+    def __init__(self, net, loss_fn, weights, seed, likelihood, fraction):
         super().__init__(auto_prefix=False)
-        self.forward, self.loss_fn, self.weights, self.scale = Forward(net), loss_fn, weights, scale
+        self.forward, self.loss, self.weights = Forward(net), LossOfOutput(loss_fn), weights
         self.seed, self.residual = seed, RESIDUALS[likelihood]
         self.by_row = likelihood == "categorical"
         self.fraction = fraction
 
-    def construct(self, step, inputs):
-        """The loss, the scaled loss's gradients, and the estimates."""
+    def construct(self, step, number, scale, inputs):
+        """The loss, the scaled loss's gradients, those of the sampled losses' sum, and the number of targets."""
         logits, pull_back = ms.vjp(self.forward, inputs, weights=self.weights)
-        loss, slope = ms.value_and_grad(self.loss_fn, 0)(logits, inputs[-1])
+        (_, loss), slope = ms.value_and_grad(self.loss, 0, has_aux=True)(logits, inputs[-1], scale)
         used = slope != 0
         if self.by_row:
             used = used.any(-1, True)
@@ -70,17 +100,20 @@ class GaussNewtonBartlett(Holder):
             rows = logits.shape[0]
             leading = ops.arange(0, rows, 1, dtype=ms.float32) < self.fraction * rows
             used = ops.logical_and(used, leading.reshape((rows,) + (1,) * (used.ndim - 1)))
-        residual = self.residual(xp, logits, self.seed, step, 0) * ops.cast(used, logits.dtype)
-        gradients = pull_back(slope * self.scale)[-1]
-        totals = pull_back(residual)[-1]
-        scalars = gnb_scalars(count=ops.cast(ops.cast(used, ms.float32).sum(), ms.float64))
-        return loss, gradients, [self.estimate(total, scalars) for total in totals]
+        wide = widened(logits)
+        residual = self.residual(xp, wide, self.seed, step, number) * ops.cast(used, wide.dtype)
+        gradients = pull_back(slope)[-1]
+        totals = pull_back(ops.cast(residual, logits.dtype))[-1]
+        count = ops.cast(ops.cast(used, ms.float32).sum(), ms.float64)
+        return loss, gradients, [widened(total) for total in totals], count
 
-    def estimate(self, total, scalars):
-        """One parameter's estimate, in float32 at least: the square of a half-precision number may not be one."""
-        dtype = ms.float64 if total.dtype == ms.float64 else ms.float32
-        typed = {name: ops.cast(value, dtype) for name, value in scalars.items()}
-        return gnb_kernel(xp, ops.cast(total, dtype), **typed)
+    def finish(self, totals, count):
+        """The estimates; in float32 at least, because the square of a half-precision number may not be one."""
+        scalars = gnb_scalars(count=count)
+        return [
+            gnb_kernel(xp, total, **{name: ops.cast(value, total.dtype) for name, value in scalars.items()})
+            for total in totals
+        ]
 
 
 class Slope(Holder):
@@ -90,43 +123,54 @@ class Slope(Holder):
         super().__init__(auto_prefix=False)
         self.loss, self.weights = loss, weights
 
-    def construct(self, probes, inputs):
+    def construct(self, probes, scale, inputs):
         """The product, the loss, the scaled loss's gradients."""
-        (_, loss), gradients = ms.value_and_grad(self.loss, None, self.weights, has_aux=True)(inputs)
-        products = [(gradient * probe).sum() for gradient, probe in zip(gradients, probes)]  # noqa: B905 - not traceable
+        (_, loss), gradients = ms.value_and_grad(self.loss, None, self.weights, has_aux=True)(scale, inputs)
+        products = [
+            (widened(gradient) * widened(probe)).sum()
+            for gradient, probe in zip(gradients, probes)  # noqa: B905 - not traceable
+        ]
         return ops.stack(products).sum(), loss, gradients
 
 
 class Hutchinson(Holder):
     """The mean of ``u * (H u)`` over some probes, by reverse mode over reverse mode, spatially averaged."""
 
-    def __init__(self, net, loss_fn, weights, scale, seed, probe, samples, averaging):
+    def __init__(self, net, loss_fn, weights, seed, probe, samples, averaging):
         super().__init__(auto_prefix=False)
-        self.weights, self.seed, self.inverse_scale = weights, seed, 1.0 / scale
-        self.slopes = nn.CellList(
-            [Slope(Loss(net, loss_fn, scale), weights) for _ in range(samples)], auto_prefix=False
-        )
+        self.weights, self.seed = weights, seed
+        self.slopes = nn.CellList([Slope(Loss(net, loss_fn), weights) for _ in range(samples)], auto_prefix=False)
         self.probes, self.averaging = philox.PROBES[probe], averaging
-        self.others = tuple(range(1, samples))
+        self.samples, self.others = samples, tuple(range(1, samples))
         self.count = Tensor(samples, ms.float64)
 
-    def construct(self, step, inputs):
-        """The loss, the scaled loss's gradients, and the estimates."""
-        loss, gradients, estimates = self.sample(self.slopes[0], step, 0, inputs)
-        for number in self.others:
-            _, _, others = self.sample(self.slopes[number], step, number, inputs)
-            estimates = [one + other for one, other in zip(estimates, others)]  # noqa: B905
-        if self.others:
-            estimates = [self.mean(total) for total in estimates]
-        return loss, gradients, [spatial_average(xp, estimate, self.averaging) for estimate in estimates]
+    def construct(self, step, number, scale, inputs):
+        """The loss, the scaled loss's gradients, the sum over the probes, and their number."""
+        first = number * self.samples
+        loss, gradients, totals = self.sample(self.slopes[0], step, first, scale, inputs)
+        for place in self.others:
+            _, _, others = self.sample(self.slopes[place], step, first + place, scale, inputs)
+            totals = [one + other for one, other in zip(totals, others)]  # noqa: B905
+        return loss, gradients, totals, self.count
 
-    def sample(self, slope, step, number, inputs):
-        """The loss, the scaled loss's gradients, and one probe's estimates."""
+    def sample(self, slope, step, number, scale, inputs):
+        """The loss, the scaled loss's gradients, and one probe's estimates of the loss itself."""
         probes = self.probes(xp, self.weights, seed=self.seed, step=step, sample=number)
-        (_, loss, gradients), products = ms.value_and_grad(slope, None, self.weights, has_aux=True)(probes, inputs)
-        estimates = [hutchinson_kernel(xp, u, v * self.inverse_scale) for u, v in zip(probes, products)]  # noqa: B905
+        (_, loss, gradients), products = ms.value_and_grad(slope, None, self.weights, has_aux=True)(
+            probes, scale, inputs
+        )
+        estimates = [
+            hutchinson_kernel(xp, widened(u), self.unscaled(v, scale))
+            for u, v in zip(probes, products)  # noqa: B905
+        ]
         return loss, gradients, estimates
 
-    def mean(self, total):
-        """A parameter's mean over the probes."""
-        return mean_kernel(xp, total, inverse_count=ops.cast(1.0 / self.count, total.dtype))
+    def unscaled(self, product, scale):
+        """The Hessian's product from that of the scaled loss's."""
+        product = widened(product)
+        return product * ops.cast(1.0 / scale, product.dtype)
+
+    def finish(self, totals, count):
+        """The mean over the probes, spatially averaged."""
+        means = [mean_kernel(xp, total, inverse_count=ops.cast(1.0 / count, total.dtype)) for total in totals]
+        return [spatial_average(xp, mean, self.averaging) for mean in means]

@@ -19,7 +19,7 @@ from hessiod.backends_mindspore import checkpoint
 from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
 from hessiod.backends_mindspore.mlp import MLP
 from hessiod.backends_mindspore.optimizers import OPTIMIZERS
-from hessiod.backends_mindspore.second_order import TrainStep
+from hessiod.backends_mindspore.train_step import TrainStep
 
 NETWORKS: Mapping[type, Callable[[Any], nn.Cell]] = {GPTConfig: GPT, MLPConfig: MLP}
 """The Cell that a model's description means."""

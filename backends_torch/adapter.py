@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
-from hessiod.backends_torch import diagnostics
+from hessiod.backends import diagnostics
+from hessiod.backends_torch.diagnostics import changes, share
 from hessiod.backends_torch.fast import advance, first_nonfinite
 from hessiod.backends_torch.precision import restore_wide_slots, zeros_for
 from hessiod.backends_torch.states import check_state, counts_of
@@ -65,6 +66,9 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     shared: tuple[str, ...] = ("nonfinite",)
     """Settings of the whole optimizer. They are kept in the groups so that ``state_dict`` holds them."""
+
+    _watching = False
+    _update_norms: list[float] | None = None
 
     _inverse_scale = 1.0
     """What gradients are multiplied by before a rule sees them: one over a loss scale."""
@@ -155,11 +159,20 @@ class RuleOptimizer(torch.optim.Optimizer):
         estimates = self._estimates()
         self._check_counts(work, estimates)
         if self._finite([grad for *_, grad in work], estimates):
+            before = self._watched()
             advance(self, work, values, estimates)
+            if self._watching:
+                pairs = zip(before, self._watched(), strict=True)
+                self._update_norms = [changes(old, new) for old, new in pairs]
             for group in self.param_groups:
                 group["step"] += 1
         self._settled()
         return loss
+
+    def _watched(self) -> list[list[Tensor]]:
+        """Copies of each group's parameters, if they are watched."""
+        groups = self.param_groups if self._watching else []
+        return [[param.clone() for param in group["params"]] for group in groups]
 
     def _work(self) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Group index, parameter and gradient of everything that moves in this step."""
@@ -254,32 +267,27 @@ class RuleOptimizer(torch.optim.Optimizer):
         - ``curvature``: quantiles "min", "5%", "50%", "95%" and "max" over the entries of the curvature slot, which is
           without bias correction; AdaHessian's holds squares.
         - ``negative_curvature``: the share of its entries below zero; not for AdaHessian.
-        - ``direction_norm`` (Apollo): the Euclidean norm of the last update divided by its learning rate. The other
-          rules do not keep their updates: take the difference of two copies of the parameters.
+        - ``direction_norm`` (Apollo): the Euclidean norm of the last update divided by its learning rate.
+        - ``update_norm``, after :meth:`watch_updates`: that of the last step's change of the parameters, with decay.
         """
-        return [self._diagnosed(group) for group in self.param_groups]
+        found = [self._diagnosed(group) for group in self.param_groups]
+        for index, norm in enumerate(self._update_norms or ()):
+            found[index]["update_norm"] = norm
+        return found
+
+    def watch_updates(self, watch: bool = True) -> None:
+        """From now on copy the parameters before each step, so that there is an ``update_norm``."""
+        self._watching, self._update_norms = watch, None
 
     def _diagnosed(self, group: Mapping[str, Any]) -> dict[str, Any]:
         rule, found = self.rule_of(group), dict[str, Any]()
         states = [self.state[param] for param in group["params"] if self.state.get(param)]
         if not states:
             return found
-        measured = {
-            name: diagnostics.share(measure, states, self.values_of(group)) for name, measure in rule.measures.items()
-        }
-        if "clip_fraction" in measured:
-            count, total = measured["clip_fraction"]
-            found["clip_fraction"] = count / total if total else float("nan")
-        slot = rule.refresh.results[0] if rule.refresh else "approx_hessian"
-        if slot in rule.slots:
-            curvature = [state[slot] for state in states]
-            found["curvature"] = diagnostics.quantiles(curvature)
-            if self.signed_curvature:
-                found["negative_curvature"] = diagnostics.negative_share(curvature)
-        if "direction_norm" in measured:
-            found["direction_norm"] = measured["direction_norm"][0] ** 0.5
-        if "update" in rule.slots:
-            found["direction_norm"] = diagnostics.norm([state["update"] for state in states])
+        values = self.values_of(group)
+        measured = {name: share(measure, states, values) for name, measure in rule.measures.items()}
+        slots = {slot: [state[slot].cpu().numpy() for state in states] for slot in rule.slots}
+        found |= diagnostics.describe(rule, measured, slots, self.signed_curvature)
         return found
 
     # Checkpoints

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import hypot
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.core.rule import Kernel
-
-QUANTILES = {"min": 0.0, "5%": 0.05, "50%": 0.5, "95%": 0.95, "max": 1.0}
 
 
 def share(measure: Kernel, states: Iterable[Mapping[str, Any]], values: Mapping[str, Any]) -> tuple[float, int]:
@@ -26,20 +22,7 @@ def share(measure: Kernel, states: Iterable[Mapping[str, Any]], values: Mapping[
     return found, total
 
 
-def quantiles(slots: list[Tensor]) -> dict[str, float]:
-    """Quantiles over all entries together, linear between two of them."""
-    entries = np.concatenate([slot.detach().cpu().numpy().ravel() for slot in slots])
-    if not entries.size:
-        return dict.fromkeys(QUANTILES, float("nan"))
-    return dict(zip(QUANTILES, np.quantile(entries, list(QUANTILES.values())).tolist(), strict=True))
-
-
-def negative_share(slots: list[Tensor]) -> float:
-    """The share of entries below zero."""
-    total = sum(slot.numel() for slot in slots)
-    return sum(int((slot < 0).sum()) for slot in slots) / total if total else float("nan")
-
-
-def norm(slots: list[Tensor]) -> float:
-    """The Euclidean norm over all entries together."""
-    return hypot(*[torch.linalg.vector_norm(slot).item() for slot in slots])
+def changes(before: Iterable[Tensor], after: Iterable[Tensor]) -> float:
+    """The Euclidean norm of the difference, in float64."""
+    norms = [torch.linalg.vector_norm(b.double() - a.double()) for a, b in zip(before, after, strict=True)]
+    return torch.stack(norms).norm().item() if norms else 0.0

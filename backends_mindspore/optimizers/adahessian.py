@@ -31,6 +31,8 @@ class AdaHessian(HutchinsonOptimizer):
     State per parameter, of its shape: ``exp_avg`` (m) and ``exp_hessian_diag_sq`` (v).
     """
 
+    signed_curvature = False
+
     def __init__(
         self,
         params: Any,

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import mindspore as ms
-from mindspore import ops
-
-from hessiod.backends_mindspore import namespace as xp
 from hessiod.backends_mindspore.second_order import CurvatureOptimizer, GaussNewtonOptimizer, HutchinsonOptimizer
 from hessiod.core.rules import RULES
 from hessiod.core.settings import check_settings
@@ -31,18 +27,6 @@ class ClipFraction(CurvatureOptimizer):
         rule = RULES["sophia-warm" if warm_start else "sophia"]
         first = every if timing == "official" else 0
         super().__init__(rule, params, learning_rate, hyperparameters, every=every, first=first, **settings)
-        measure = rule.measures["clip_fraction"]
-        self.clip_kernel, self.clip_scalars = measure.function, measure.scalars
-        self.clip_hyperparameters = measure.hyperparameters
-
-    @ms.jit
-    def clipped(self):
-        """How many entries the clip holds back."""
-        total = ops.zeros((), ms.float64)
-        for m, h, group in zip(self.exp_avg, self.hessian, self.group_of):  # noqa: B905 - strict= cannot be traced
-            scalars = self.group_scalars(self.clip_scalars, self.clip_hyperparameters, group)
-            total = total + ops.cast(self.clip_kernel(xp, m, h, **scalars), ms.float64)
-        return total
 
     def clip_fraction(self) -> float:
         """The share of entries that the clip holds back: ``|m| >= max(rho * h, eps)``, over all parameters.
@@ -52,7 +36,7 @@ class ClipFraction(CurvatureOptimizer):
         """
         if self.steps == 0:
             return float("nan")
-        return float(self.clipped().asnumpy()) / sum(param.size for param in self.parameters)
+        return float(self.measure().asnumpy().sum()) / sum(param.size for param in self.parameters)
 
 
 class SophiaG(ClipFraction, GaussNewtonOptimizer):

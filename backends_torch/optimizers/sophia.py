@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hessiod.backends_torch import diagnostics
+from hessiod.backends_torch.diagnostics import share
 from hessiod.backends_torch.second_order import CurvatureOptimizer
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Rule
@@ -117,7 +117,7 @@ class Sophia(CurvatureOptimizer):
         for group in self.param_groups:
             measure = self.rule_of(group).measures["clip_fraction"]
             states = [self.state[param] for param in group["params"] if self.state.get(param)]
-            found, entries = diagnostics.share(measure, states, self.values_of(group))
+            found, entries = share(measure, states, self.values_of(group))
             clipped, total = clipped + found, total + entries
         return clipped / total if total else float("nan")
 

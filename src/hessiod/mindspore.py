@@ -21,7 +21,7 @@ from hessiod.backends_mindspore.optimizers import (  # noqa: E402
     SophiaG,
     SophiaH,
 )
-from hessiod.backends_mindspore.second_order import TrainStep  # noqa: E402
+from hessiod.backends_mindspore.train_step import TrainStep  # noqa: E402
 
 __all__ = [
     "SGD",

@@ -54,7 +54,8 @@ def test_logits_loss_gradient_and_hessian_vector_product_against_float64(weights
     ordered = [params[name] for name in MODEL.shapes]
     # One graph gives the loss, its gradient and u * (H u); multiplied by u once more, u * u = 1 leaves H u.
     graph = ms.jit(SophiaH(ordered, seed=9).estimate_with(net, CrossEntropy()))
-    loss, gradients, estimates = graph(Tensor(1, ms.int64), (Tensor(inputs), Tensor(targets)))
+    one = Tensor(1, ms.int64)
+    loss, gradients, estimates, _ = graph(one, one * 0, Tensor(1.0, ms.float32), (Tensor(inputs), Tensor(targets)))
     logits = net(Tensor(inputs))
 
     twin = TorchGPT(MODEL)
