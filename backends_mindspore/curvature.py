@@ -25,7 +25,9 @@ def widened(array):
 
 
 def scaled(loss, scale):
-    """A loss times its scale, in float32 at least: 65536 is infinite in float16."""
+    """A scalar loss times its scale, in float32 at least: 65536 is infinite in float16."""
+    if loss.size != 1:
+        raise ValueError(f"loss: found the shape {loss.shape}, expected a scalar; reduce it with .mean()")
     loss = widened(loss)
     return loss * ops.cast(scale, loss.dtype)
 
@@ -92,6 +94,11 @@ class GaussNewtonBartlett(Holder):
     def construct(self, step, number, scale, inputs):
         """The loss, the scaled loss's gradients, those of the sampled losses' sum, and the number of targets."""
         logits, pull_back = ms.vjp(self.forward, inputs, weights=self.weights)
+        if self.by_row and (logits.ndim < 2 or logits.shape[-1] < 2):
+            raise ValueError(
+                f"logits: found the shape {logits.shape}, expected [..., classes] with at least 2 classes on the last "
+                "axis; move the class axis there, or choose another likelihood="
+            )
         (_, loss), slope = ms.value_and_grad(self.loss, 0, has_aux=True)(logits, inputs[-1], scale)
         used = slope != 0
         if self.by_row:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import mindspore as ms
@@ -213,12 +214,24 @@ class TrainStep(Holder):
         self.optimizer.check_still_movable()
         scale = float(self.loss_scale.current().asnumpy()) if self.loss_scale.dynamic else 1.0
         cured = self.watched.step(inputs) if self.twice else nullcontext()
-        with measured(self.optimizer), cured:
+        with measured(self.optimizer), explained(), cured:
             loss = super().__call__(*inputs)
         moved = self.accumulation == 1 or int(self.micro.asnumpy()) == 0
         if moved and scale <= 1:
             self.optimizer.raise_if_refused()
         return loss
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what a graph says about the user's loss, by Python's own exceptions, into one line of ours."""
+    try:
+        yield
+    except ValueError as error:
+        found = re.search(r"(loss|logits): found [^'\n]*", str(error))
+        if found is None:
+            raise
+        raise InvalidArgument(found.group()) from error
 
 
 def clipper(clip_grad: Any) -> Callable[[Any], Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -65,6 +68,11 @@ BAD = {
     "nonfinite": (lambda: SGD(parameters(), nonfinite="ignore"), "nonfinite: found 'ignore', expected 'raise' or"),
     "loss_scale = 0": (lambda: SGD(parameters(), loss_scale=0), "loss_scale: found 0, expected"),
     "Nesterov alone": (lambda: SGD(parameters(), nesterov=True), "nesterov: found True with momentum=0"),
+    "a frozen parameter": (
+        lambda: SGD([Parameter(Tensor(VALUES), name="still", requires_grad=False)]),
+        r"parameter 'still': found requires_grad=False, .* Pass net\.trainable_params\(\)",
+    ),
+    "every = True": (lambda: SophiaG(parameters(), every=True), "every: found True"),
     "a stock optimizer": (
         lambda: TrainStep(nn.Dense(3, 2), nn.MSELoss(), nn.Adam(parameters())),
         "optimizer: found Adam, expected an optimizer of hessiod.mindspore",
@@ -181,3 +189,55 @@ def test_second_order_without_curvature_is_refused(mode, optimizer_class):
     with pytest.raises(RuntimeError, match="TrainStep"):
         nn.TrainOneStepCell(Product(weights), optimizer)(Tensor(VALUES))
     assert bits(optimizer) == before
+
+
+class Rows(nn.Cell):
+    """A loss a row, which nothing reduces."""
+
+    def construct(self, output, target):
+        return ((output - target) * (output - target)).mean(-1)
+
+
+class OneClass(nn.Cell):
+    """The mean of logits [rows, 1], in which nothing can be sampled."""
+
+    def construct(self, logits, target):
+        return (logits * target).mean()
+
+
+@pytest.mark.parametrize(
+    ("optimizer_class", "loss", "classes", "message"),
+    [
+        (AdamW, Rows, 2, r"^loss: found the shape \(3\), expected a scalar; reduce it with \.mean\(\)$"),
+        (SophiaG, Rows, 2, r"^loss: found the shape \(3\), expected a scalar"),
+        (SophiaG, OneClass, 1, r"^logits: found the shape \(3, 1\), expected \[\.\.\., classes\] with at least 2"),
+    ],
+)
+def test_losses_and_logits_of_a_wrong_shape_are_refused(optimizer_class, loss, classes, message):
+    """MindSpore would differentiate the sum of a loss with many entries, without a word."""
+    net = nn.Dense(4, classes)
+    optimizer = optimizer_class(net.trainable_params())
+    before = bits(optimizer)
+    step = TrainStep(net, loss(), optimizer)
+    with pytest.raises(InvalidArgument, match=message):
+        step(Tensor(np.ones((3, 4), np.float32)), Tensor(np.ones((3, classes), np.float32)))
+    assert bits(optimizer) == before
+
+
+def test_a_parameter_that_is_frozen_later_is_refused():
+    """A graph that was traced would move it still."""
+    net = nn.Dense(4, 2)
+    optimizer = SGD(net.trainable_params())
+    step = TrainStep(net, nn.MSELoss(), optimizer)
+    net.bias.requires_grad = False
+    given = tuple(Tensor(np.ones(param.shape, np.float32)) for param in optimizer.parameters)
+    for call in (lambda: step(Tensor(VALUES), Tensor(VALUES)), lambda: optimizer(given)):
+        with pytest.raises(InvalidState, match=r"'bias' \(1 in all\) was frozen after the optimizer was constructed"):
+            call()
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copies_are_refused_with_the_way_out(copy_of):
+    """MindSpore's own optimizers raise "cannot pickle 'Map' object"."""
+    with pytest.raises(InvalidState, match=r"AdamW: .* cannot be copied or pickled; save it with hessiod\.checkpoint"):
+        copy_of(AdamW(parameters()))
