@@ -30,7 +30,8 @@ class Apollo(RuleOptimizer):
         eps: over sigma, keeps the secant's denominator from zero.
         sigma: floor of the curvature. (lr, sigma) and (c lr, c sigma) are the same optimizer (Theorem 1).
         warmup: steps over which lr rises linearly from ``warmup_start`` of it. The first step is SGD's with the rate
-            lr / sigma, 1 by default. A scheduler sets lr itself, so the two multiply.
+            lr / sigma, 1 by default. A scheduler sets lr itself, so the two multiply. ``OneCycleLR`` needs
+            ``cycle_momentum=False``: there are no ``betas`` that it could move.
         warmup_start: the share of lr at the first step.
         weight_decay: by the mode below.
         weight_decay_type: "L2" (added to the gradient), "decoupled" (to the direction: :class:`ApolloW`), or "stable"

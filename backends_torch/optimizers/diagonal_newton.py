@@ -25,7 +25,7 @@ class DiagonalNewton(CurvatureOptimizer):
 
     Args:
         params: parameters or groups, as for every torch optimizer.
-        lr: learning rate; 1 is Newton's step.
+        lr: learning rate; 1 is Newton's step. ``OneCycleLR`` needs ``cycle_momentum=False``: there is no momentum.
         beta: decay rate of the curvature's average.
         damping: the mu above; larger is nearer to SGD with the rate lr / damping.
         weight_decay: decoupled.

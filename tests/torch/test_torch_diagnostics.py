@@ -88,3 +88,25 @@ def test_asking_changes_nothing_and_empty_or_half_precision_parameters_are_no_ob
     assert found["curvature"]["min"] == found["curvature"]["max"] == 2.0
     after = {name: torch.as_tensor(v) for p in params for name, v in opt.state[p].items()}
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_norm_of_an_update_when_it_was_asked_for():
+    """By group, the decay included; without being asked nothing is copied."""
+    a, b = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(4))
+    opt = AdamW([{"params": [a]}, {"params": [b], "lr": 0.5}], lr=0.1, weight_decay=0.2)
+
+    def step():
+        for param in (a, b):
+            param.grad = torch.ones_like(param)
+        opt.step()
+
+    step()
+    assert all("update_norm" not in group for group in opt.diagnostics())
+    opt.watch_updates()
+    before = [param.detach().double().clone() for param in (a, b)]
+    step()
+    expected = [(param.detach().double() - old).norm().item() for param, old in zip((a, b), before, strict=True)]
+    assert [group["update_norm"] for group in opt.diagnostics()] == pytest.approx(expected, rel=1e-12)
+    opt.watch_updates(False)
+    step()
+    assert all("update_norm" not in group for group in opt.diagnostics())

@@ -310,6 +310,29 @@ def test_one_cycle_moves_sophias_rate_and_momentum(make):
     assert min(betas[0] for _, betas in seen) == pytest.approx(0.85)
 
 
+@pytest.mark.parametrize("kind", [Apollo, DiagonalNewton])
+def test_one_cycle_without_momentum(kind):
+    """Neither has betas or momentum; torch says so, and with cycle_momentum=False the rate is moved."""
+    theta = torch.nn.Parameter(torch.ones(2))
+    opt = kind([theta], lr=1.0)
+    with pytest.raises(ValueError, match="cycle_momentum"):
+        lr_scheduler.OneCycleLR(opt, max_lr=0.02, total_steps=8)
+    schedule = lr_scheduler.OneCycleLR(opt, max_lr=0.02, total_steps=8, cycle_momentum=False)
+    rates = []
+    for _ in range(7):
+        loss = theta.square().sum()
+        if getattr(opt, "curvature_due", False):
+            opt.update_curvature(loss=loss)
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
+        schedule.step()
+        rates.append(opt.param_groups[0]["lr"])
+    assert max(rates) == pytest.approx(0.02)
+    assert rates[0] < max(rates) > rates[-1]
+    assert (theta != 1).all()
+
+
 def test_the_scheduled_rate_is_the_one_that_is_used():
     theta = torch.nn.Parameter(torch.zeros(1))
     opt = SophiaH([theta], lr=1.0, every=100, weight_decay=0.0)
