@@ -6,7 +6,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 import torch
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
+from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 from torch.nn import functional as F
 
 import hessiod.mindspore as hessiod_mindspore
@@ -137,3 +138,81 @@ def test_bad_options_are_refused_by_name(name, options, said):
     net = nn.Dense(5, 3)
     with pytest.raises(InvalidArgument, match=f"^{said}: found"):
         getattr(hessiod_mindspore, name)(net.trainable_params(), **options)
+
+
+class Tied(nn.Cell):
+    """One matrix as embedding and as head, and a parameter that the loss does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = ms.Parameter(Tensor(WEIGHTS[0]), name="table")
+        self.unused = ms.Parameter(Tensor(WEIGHTS[1]), name="unused")
+
+    def construct(self, x):
+        return ops.matmul(ops.tanh(ops.matmul(x, self.table.T)), self.table)
+
+
+def test_tied_weights_follow_torch_and_an_unused_parameter_has_gradient_zero():
+    """SophiaH, with an estimate through both uses. On torch an unused parameter has no gradient and is passed over."""
+    net, options = Tied(), dict(rho=0.5, every=2, weight_decay=0.0)
+    optimizer = hessiod_mindspore.SophiaH(net.trainable_params(), learning_rate=0.02, **options)
+    step = hessiod_mindspore.TrainStep(net, HalfSquare(), optimizer)
+    table, unused = (torch.nn.Parameter(torch.tensor(array)) for array in WEIGHTS[:2])
+    mirror = hessiod_torch.SophiaH([table, unused], lr=0.02, missing="skip", **options)
+    for x in INPUTS[:3]:
+        step(Tensor(x), Tensor(x))
+        loss = 0.5 * F.mse_loss(torch.tanh(torch.tensor(x) @ table.T) @ table, torch.tensor(x))
+        if mirror.curvature_due:
+            mirror.update_curvature(loss=loss)
+        loss.backward()
+        mirror.step()
+        mirror.zero_grad()
+    assert np.allclose(net.table.asnumpy(), table.detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert np.allclose(optimizer.hessian[0].asnumpy(), mirror.state[table]["hessian"].numpy(), rtol=1e-4, atol=1e-5)
+    assert (net.unused.asnumpy() == WEIGHTS[1]).all()
+    assert not optimizer.hessian[1].asnumpy().any()
+
+
+class Falling(LearningRateSchedule):
+    """0.1, 0.05, 0.025, ..."""
+
+    def construct(self, global_step):
+        return 0.1 * ops.pow(Tensor(0.5, ms.float32), ops.cast(global_step, ms.float32))
+
+
+@pytest.mark.parametrize("kind", ["list", "Tensor", "Cell"])
+def test_apollos_warm_up_multiplies_the_schedule(kind):
+    """The share of step t is from warmup_start to 1 over 4 steps, times the schedule's rate of that step."""
+    table = [0.1 * 0.5**t for t in range(6)]
+    rate = {"list": table, "Tensor": Tensor(table, ms.float32), "Cell": Falling()}[kind]
+    theta = ms.Parameter(Tensor(WEIGHTS[0]), name="theta")
+    mirror_theta = torch.nn.Parameter(torch.tensor(WEIGHTS[0]))
+    options = dict(warmup=4, warmup_start=0.25, sigma=0.5)
+    optimizer = hessiod_mindspore.Apollo([theta], learning_rate=rate, **options)
+    mirror = hessiod_torch.Apollo([mirror_theta], lr=1.0, **options)
+    for t, lr in enumerate(table):
+        before = theta.asnumpy().copy()
+        gradient = np.cos(before + t).astype(np.float32)
+        optimizer((Tensor(gradient),))
+        mirror.param_groups[0]["lr"] = float(np.float32(lr))
+        mirror_theta.grad = torch.tensor(gradient)
+        mirror.step()
+        if t == 0:  # the first step is SGD's, with the rate lr * warmup_start / sigma
+            assert np.allclose(before - theta.asnumpy(), 0.1 * 0.25 / 0.5 * gradient, rtol=1e-5)
+        assert np.allclose(theta.asnumpy(), mirror_theta.detach().numpy(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16])
+def test_half_precision_parameters_round_once(dtype):
+    """A step in float32 from the parameter's value, rounded into it, as torch's."""
+    theta = ms.Parameter(Tensor(WEIGHTS[0], dtype), name="theta")
+    twin = torch.nn.Parameter(torch.tensor(WEIGHTS[0]).to(torch.float16 if dtype == ms.float16 else torch.bfloat16))
+    optimizer, mirror = hessiod_mindspore.AdamW([theta], learning_rate=0.01), hessiod_torch.AdamW([twin], lr=0.01)
+    for x in INPUTS[:4]:
+        gradient = np.resize(x, WEIGHTS[0].shape).astype(np.float32)
+        optimizer((Tensor(gradient, dtype),))
+        twin.grad = torch.tensor(gradient).to(twin.dtype)
+        mirror.step()
+    assert (ops.cast(theta, ms.float32).asnumpy() == twin.detach().float().numpy()).all()
+    assert optimizer.exp_avg[0].dtype == ms.float32
+    assert (optimizer.exp_avg[0].asnumpy() == mirror.state[twin]["exp_avg"].numpy()).all()

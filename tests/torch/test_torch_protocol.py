@@ -317,7 +317,7 @@ def test_one_cycle_without_momentum(kind):
     opt = kind([theta], lr=1.0)
     with pytest.raises(ValueError, match="cycle_momentum"):
         lr_scheduler.OneCycleLR(opt, max_lr=0.02, total_steps=8)
-    schedule = lr_scheduler.OneCycleLR(opt, max_lr=0.02, total_steps=8, cycle_momentum=False)
+    schedule = lr_scheduler.OneCycleLR(opt, max_lr=0.02, total_steps=10, cycle_momentum=False)
     rates = []
     for _ in range(7):
         loss = theta.square().sum()
