@@ -377,6 +377,11 @@ def check_parameters(params: Any) -> list[Any]:
                     f"parameter {param.name!r}: found {param.dtype}, expected a real floating-point parameter; leave "
                     "it to another optimizer"
                 )
+            if param.dtype == ms.bfloat16 and ms.get_context("device_target") == "CPU":
+                raise InvalidArgument(
+                    f"parameter {param.name!r}: found bfloat16, expected float16, float32 or float64 on the CPU, where "
+                    "MindSpore cannot assign bfloat16; cast the net"
+                )
             if not param.requires_grad:
                 raise InvalidArgument(
                     f"parameter {param.name!r}: found requires_grad=False, expected a parameter to be trained; a graph "

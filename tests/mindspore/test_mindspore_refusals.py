@@ -68,6 +68,10 @@ BAD = {
     "nonfinite": (lambda: SGD(parameters(), nonfinite="ignore"), "nonfinite: found 'ignore', expected 'raise' or"),
     "loss_scale = 0": (lambda: SGD(parameters(), loss_scale=0), "loss_scale: found 0, expected"),
     "Nesterov alone": (lambda: SGD(parameters(), nesterov=True), "nesterov: found True with momentum=0"),
+    "bfloat16 on the CPU": (
+        lambda: SGD([Parameter(Tensor(VALUES, ms.bfloat16), name="first")]),
+        "parameter 'first': found bfloat16, expected float16, float32 or float64 on the CPU",
+    ),
     "a frozen parameter": (
         lambda: SGD([Parameter(Tensor(VALUES), name="still", requires_grad=False)]),
         r"parameter 'still': found requires_grad=False, .* Pass net\.trainable_params\(\)",
