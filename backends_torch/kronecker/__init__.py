@@ -11,6 +11,7 @@
 ``distributed``     several processes: owners of layers, reductions to them, weights back
 ``optimizer``       the optimizer that they make together
 ``plan``            the table of what each parameter gets
+``mixup``           running mixup, of SP-NGD's recipe
 ``kfac``...         the classes that users import
 ==================  ==========================================================================
 """

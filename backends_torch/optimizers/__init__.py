@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from hessiod.backends_torch.adapter import RuleOptimizer
 from hessiod.backends_torch.kronecker.kfac import KFAC
+from hessiod.backends_torch.kronecker.mixup import RunningMixup
 from hessiod.backends_torch.kronecker.spngd import SPNGD
 from hessiod.backends_torch.kronecker.thor import THOR
 from hessiod.backends_torch.optimizers.adahessian import AdaHessian
@@ -16,18 +17,19 @@ from hessiod.backends_torch.optimizers.sophia import Sophia, SophiaH
 from hessiod.backends_torch.optimizers.sophia_g import SophiaG
 
 __all__ = [
-    "KFAC",
-    "SGD",
-    "SPNGD",
-    "THOR",
     "AdaHessian",
     "AdamW",
     "Apollo",
     "ApolloW",
     "DiagonalNewton",
+    "KFAC",
+    "RunningMixup",
+    "SGD",
+    "SPNGD",
     "Sophia",
     "SophiaG",
     "SophiaH",
+    "THOR",
 ]
 
 OPTIMIZERS: dict[str, Callable[..., RuleOptimizer]] = {

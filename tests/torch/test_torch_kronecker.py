@@ -11,7 +11,7 @@ from torch.amp import GradScaler
 from torch.nn import functional as F
 
 from hessiod.core import InvalidArgument, InvalidState, NonFinite
-from hessiod.torch import KFAC, SPNGD, THOR, AdamW
+from hessiod.torch import KFAC, SPNGD, THOR, AdamW, RunningMixup
 
 F64 = torch.float64
 EVERY = dict(factor_every=1, inverse_every=1)
@@ -288,6 +288,27 @@ def test_rescaling_shortens_long_weights_and_leaves_short_ones():
     opt.step()
     assert model[0].weight.norm().item() == pytest.approx(2.0, rel=1e-6)  # sqrt(2 * 2)
     assert torch.equal(model[1].weight, 0.1 * torch.eye(2))
+
+
+def test_running_mixup_resumes_and_passes_batches_of_another_size():
+    batches = [(torch.full((4, 2), float(k)), F.one_hot(torch.full((4,), k % 3), 3).float()) for k in range(8)]
+    mix = RunningMixup(0.4, seed=1)
+    seen = [mix(*batch) for batch in batches]
+    assert torch.equal(seen[0][0], batches[0][0])
+    for x, y in seen:
+        torch.testing.assert_close(y.sum(1), torch.ones(4))
+        assert (x >= 0).all()
+    first = RunningMixup(0.4, seed=1)
+    for batch in batches[:4]:
+        first(*batch)
+    second = RunningMixup(0.4, seed=9)
+    second.load_state_dict(first.state_dict())
+    for batch, expected in zip(batches[4:], seen[4:], strict=True):
+        assert torch.equal(second(*batch)[0], expected[0])
+    short = torch.ones(3, 2), torch.ones(3, 3) / 3
+    assert torch.equal(mix(*short)[0], short[0])
+    with pytest.raises(InvalidArgument, match=r"targets: found torch\.int64, expected probabilities"):
+        mix(torch.ones(3, 2), torch.zeros(3, dtype=torch.long))
 
 
 def test_levenberg_marquardt_lowers_damping_while_the_model_is_right_and_raises_it_when_it_is_not():
