@@ -45,6 +45,16 @@ def unpacked(row: Tensor, shape: tuple[int, ...]) -> Tensor:
     return whole
 
 
+def check_alone(process_group: Any) -> None:
+    """Refuse several ranks without a process group: each would precondition with its own statistics."""
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if process_group is None and several:
+        raise InvalidState(
+            f"process_group: found None among {dist.get_world_size()} ranks, whose weights would drift apart, with "
+            "DistributedDataParallel too; pass process_group=True, or False for a model that this rank trains alone"
+        )
+
+
 class Cluster:
     """The ranks of a process group, who owns what, and the bytes that they sent.
 

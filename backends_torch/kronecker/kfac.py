@@ -55,6 +55,7 @@ class KFAC(KroneckerOptimizer):
         grad_scaler: the GradScaler in use, for loops that call ``unscale_`` with the empirical Fisher.
         process_group: True, or a process group, to share the work with its ranks: each runs its own part of the batch,
             without DistributedDataParallel, and ``step`` averages gradients. ``state_dict`` is then a rank's own part.
+            False where a rank trains a model of its own; None is refused where there are several.
         placement: who inverts and moves a layer: "owner", "every" rank, or "one".
         overlap: send A to the owners in backward; for one backward a step.
         seed: of the sampled targets.
@@ -129,7 +130,7 @@ class KFAC(KroneckerOptimizer):
         other: dict[str, Any] = dict(inverse=inverse, block_size=block_size, fallback=fallback, fallback_lr=fallback_lr)
         if maximize and adapt_every is not None:
             raise InvalidArgument("adapt_every: Levenberg-Marquardt damping follows a loss that falls; leave it out")
-        if adapt_every is not None and process_group is not None and placement != "every":
+        if adapt_every is not None and process_group and placement != "every":
             raise InvalidArgument("adapt_every: on several processes it needs placement='every'")
         self._levenberg = None if adapt_every is None else LevenbergMarquardt(adapt_every)
         self._adapt_every, self._before, self._model = adapt_every, dict[Tensor, Tensor](), 0.0

@@ -21,7 +21,7 @@ from hessiod.backends_torch.fast import advance, first_nonfinite
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.capture import Capture, Counter
 from hessiod.backends_torch.kronecker.discover import AnyLayer, discover
-from hessiod.backends_torch.kronecker.distributed import Cluster
+from hessiod.backends_torch.kronecker.distributed import Cluster, check_alone
 from hessiod.backends_torch.kronecker.layers import Slot
 from hessiod.backends_torch.kronecker.plan import Plan, make_plan
 from hessiod.backends_torch.kronecker.policies import Fixed
@@ -63,6 +63,7 @@ class KroneckerOptimizer(RuleOptimizer):
         missing: str,
     ) -> None:
         check_settings(model, settings, skip)
+        check_alone(process_group)
         groups = grouped(model, params, settings)
         wanted = {param for group in groups for param in group["params"]}
         found = discover(model, wanted, tuple(skip))
@@ -85,7 +86,7 @@ class KroneckerOptimizer(RuleOptimizer):
         base = {**settings, "covered": True, "first_lr": settings["lr"], "numbers": {}}
         super().__init__(split, base, maximize=maximize, nonfinite=nonfinite, missing=missing)
         self._built, self._cluster = True, None
-        if process_group is not None:
+        if process_group not in (None, False):
             every = [param for group in self.param_groups for param in group["params"]]
             shared = None if process_group is True else process_group
             self._cluster = Cluster(shared, placement, overlap, self.layers, every, settings["block_size"])

@@ -264,3 +264,34 @@ def test_the_running_average_is_an_even_mean_first_and_exponential_later():
     for statistic in statistics[20:]:
         before = 0.95 * before + 0.05 * statistic
     np.testing.assert_allclose(factor, before, rtol=1e-12)
+
+
+def published_kfac_pytorch(inputs, mean_gradients, damp):
+    """The direction of kfac-pytorch's eigen method as its documentation and paper (arXiv:2107.01739) give it.
+
+    G is the second moment of the gradients of the *mean* loss, and damping is added to the eigenvalues' products.
+    """
+    a, g = inputs.T @ inputs / len(inputs), mean_gradients.T @ mean_gradients / len(inputs)
+    (da, qa), (dg, qg) = np.linalg.eigh(a), np.linalg.eigh(g)
+    return qg @ ((qg.T @ (mean_gradients.T @ inputs) @ qa) / (np.outer(dg, da) + damp)) @ qa.T
+
+
+def cosine(one, other):
+    return float(np.sum(one * other) / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+def test_kfac_pytorchs_direction_is_ours_without_damping_and_depends_on_the_batch_with_it():
+    native = Native("numpy", np.float64)
+
+    def both(copies, damp):
+        inputs, outputs = np.tile(rows(0, 40, 6), (copies, 1)), np.tile(rows(1, 40, 4), (copies, 1))
+        number = len(inputs)
+        ours = native.direction(outputs.T @ inputs / number, *native.factors(inputs, outputs, number), damp)
+        return ours, published_kfac_pytorch(inputs, outputs / number, damp)
+
+    ours, theirs = both(1, 1e-16)
+    assert cosine(ours, theirs) > 1 - 1e-9
+    assert relative(theirs, 40**2 * ours) < 1e-6  # their G is N^2 smaller
+    (ours, theirs), (ours_twice, theirs_twice) = both(1, 1e-3), both(4, 1e-3)
+    assert cosine(ours, ours_twice) > 1 - 1e-12
+    assert cosine(theirs, theirs_twice) < 0.999  # another direction for the same examples given four times

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hessiod.backends_torch.kronecker.distributed import packed
-from hessiod.core import NonFinite
+from hessiod.core import InvalidState, NonFinite
 from hessiod.torch import KFAC, SPNGD, THOR
 
 BATCH, STEPS = 16, 7
@@ -114,6 +114,7 @@ def worker(rank, ranks, folder):
         )
     found["resumed"] = resumed(rank, ranks)
     found["refused"] = refused(rank, ranks)
+    found["drift"] = drift()
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -129,6 +130,16 @@ def resumed(rank, ranks):
     for step in range(4, STEPS):
         one_step(other, second, step, rank, ranks)
     return flat(other)
+
+
+def drift():
+    """The error for an optimizer that would leave each rank to itself."""
+    METHODS["kfac"](Net(), process_group=False)
+    try:
+        METHODS["kfac"](Net())
+    except InvalidState as error:
+        return str(error)
+    return ""
 
 
 def refused(rank, ranks):

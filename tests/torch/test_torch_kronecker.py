@@ -3,6 +3,7 @@
 import copy
 import io
 import logging
+from itertools import pairwise
 
 import pytest
 import torch
@@ -253,6 +254,20 @@ def test_thor_freezes_layers_that_stand_still_and_takes_no_statistics_of_them():
     F.cross_entropy(model(x), y).backward()
     assert not opt._capture.sums.outputs
     opt.step()
+
+
+def test_thor_without_thresholds_refreshes_at_a_fixed_frequency_as_nn_thor_documents():
+    """A and G of one batch at steps 1, 1 + frequency, ..., held between."""
+    model = net()
+    opt = THOR(model, lr=0.01, factor_every=4, thresholds=None)
+    due, seen = [], []
+    for step in range(1, 11):
+        if opt.curvature_due:
+            due.append(step)
+        train(model, opt, step, step + 1)
+        seen.append(opt.state[model.head.weight]["factor_g"].clone())
+    assert due == [1, 5, 9]
+    assert [torch.equal(a, b) for a, b in pairwise(seen)] == [True, True, True, False] * 2 + [True]
 
 
 def test_thor_keeps_between_the_thresholds():

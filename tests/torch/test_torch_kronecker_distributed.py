@@ -74,6 +74,13 @@ def test_nan_on_one_rank_is_refused_on_all(runs):
     assert all(found["refused"] for found in runs)
 
 
+def test_ranks_that_would_drift_apart_are_refused(runs):
+    for found in runs:
+        assert found["drift"].startswith(
+            f"process_group: found None among {len(runs)} ranks, whose weights would drift"
+        )
+
+
 # Without processes
 
 
