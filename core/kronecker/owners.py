@@ -32,7 +32,7 @@ def assign(costs: Sequence[float], ranks: int) -> list[int]:
     Within 4/3 of the best balance there is (Graham, 1969).
 
     >>> assign([5.0, 3.0, 3.0, 2.0, 1.0], 2)
-    [0, 1, 1, 0, 0]
+    [0, 1, 1, 0, 1]
     """
     if ranks < 1:
         raise InvalidArgument(f"ranks: found {ranks!r}, expected a whole number >= 1")
