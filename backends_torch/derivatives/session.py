@@ -45,7 +45,7 @@ class Session(ExitStack):
         self.enter_context(sdpa_kernel(SDPBackend.MATH))
         self.enter_context(torch.compiler.set_stance("force_eager"))
         self.enter_context(unwrapped(self.wrappers))
-        self._buffers: list[tuple[dict[str, Tensor | None], str, Tensor, Tensor, int]] = []
+        self._buffers: list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]] = []
         self.callback(self._restore_buffers)
         self.callback(lambda: reshard(self.modules))
         self.enter_context(warnings.catch_warnings())
@@ -83,8 +83,7 @@ class Session(ExitStack):
             self.modules[module] = None
             for name, buffer in module._buffers.items():
                 if buffer is not None:
-                    saved = (module._buffers, name, buffer, buffer.detach().clone(), buffer._version)
-                    self._buffers.append(saved)
+                    self._buffers.append((module._buffers, name, buffer, buffer.detach().clone()))
 
     def _left(self, module: nn.Module, _: Any, __: Any) -> None:
         if self.places is not None:
@@ -92,11 +91,11 @@ class Session(ExitStack):
 
     @torch.no_grad()
     def _restore_buffers(self) -> None:
-        for place, (owner, name, buffer, value, version) in enumerate(self._buffers):
+        """All of them: batch norm's kernels move its statistics without counting up their version."""
+        for owner, name, buffer, value in self._buffers:
             owner[name] = buffer
-            if buffer._version != version:
+            with torch.autograd._unsafe_preserve_version_counter(buffer):  # type: ignore[attr-defined]
                 buffer.copy_(value)
-                self._buffers[place] = (owner, name, buffer, value, buffer._version)
 
     def _rewind(self) -> None:
         for setter, state in self.random:

@@ -1,0 +1,110 @@
+"""What curvature costs in gradients, a gradient being a forward and a backward of the same batch."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hessiod.backends.gpt.config import GPTConfig
+from hessiod.backends_torch.gpt import GPT
+from hessiod.bench.row import Row
+from hessiod.bench.settings import Settings
+from hessiod.bench.timing import interleaved
+from hessiod.bench.torch_memory import CLEAR, peak_growth
+from hessiod.torch import SophiaG, SophiaH, hvp
+
+Forward = Callable[[], tuple[torch.Tensor, torch.Tensor]]
+
+
+def rows(settings: Settings) -> Iterator[Row]:
+    """Products and refreshes on a GPT and on a perceptron."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    try:
+        for name, make in (("GPT, 4 layers of 128", gpt), ("MLP, 784-512-512-10", perceptron)):
+            model, forward = make()
+            group = f"curvature, {name}, {settings.threads} thread{'s' if settings.threads > 1 else ''}"
+            yield from model_rows(group, model, forward, settings.rounds)
+    finally:
+        torch.set_num_threads(before)
+
+
+def model_rows(group: str, model: nn.Module, forward: Forward, rounds: int) -> Iterator[Row]:
+    """Times, and peaks of memory where the system tells them."""
+    candidates = candidates_for(model, forward)
+    times = interleaved(candidates, rounds=rounds)
+    gradient = times.median("gradient")
+    for name, beyond, limit in (
+        ("hvp, its own forward included", 0.0, None),
+        ("Hutchinson refresh beyond its step's gradient", 1.0, 3.0),
+        ("Gauss-Newton refresh beyond its step's gradient", 1.0, 0.75),
+    ):
+        detail = f"{times.median(name) * 1e3:.1f} ms, gradient {gradient * 1e3:.1f} ms"
+        yield Row(group, name, "gradient", times.ratio(name, "gradient") - beyond, "x", limit, detail=detail)
+    if CLEAR.exists():
+        peaks = {name: peak(candidates[name]) for name in ("gradient", "hvp, its own forward included")}
+        ratio = peaks["hvp, its own forward included"] / peaks["gradient"]
+        detail = f"gradient {peaks['gradient']:.0f} MiB above the resident model"
+        yield Row(group, "hvp, peak memory", "gradient's peak", ratio, "x", 2.7, detail=detail)
+
+
+def peak(call: Callable[[], Any]) -> float:
+    """The peak of a call in MiB above what is resident."""
+    gc.collect()
+    return peak_growth(call)
+
+
+def candidates_for(model: nn.Module, forward: Forward) -> dict[str, Callable[[], Any]]:
+    """By name; each leaves the weights as they are."""
+    params = list(model.parameters())
+    vectors = [torch.ones_like(param) for param in params]
+
+    def gradient() -> Any:
+        return torch.autograd.grad(forward()[0], params)
+
+    def refreshing(kind: Any) -> Callable[[], Any]:
+        def refresh() -> Any:
+            optimizer = kind(params)  # nothing of an earlier estimate is added to
+            loss, logits = forward()
+            optimizer.update_curvature(loss=loss, logits=logits)
+            return torch.autograd.grad(loss, params)
+
+        return refresh
+
+    return {
+        "gradient": gradient,
+        "hvp, its own forward included": lambda: hvp(lambda: forward()[0], params, vectors, "reverse"),
+        "Hutchinson refresh beyond its step's gradient": refreshing(SophiaH),
+        "Gauss-Newton refresh beyond its step's gradient": refreshing(SophiaG),
+    }
+
+
+def gpt() -> tuple[nn.Module, Forward]:
+    """A batch of 8 rows of 64 tokens."""
+    torch.manual_seed(0)
+    config = GPTConfig(layers=4, width=128, heads=4, context=64)
+    model, tokens = GPT(config), torch.randint(config.vocabulary, (8, 65))
+
+    def forward() -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(tokens[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()), logits
+
+    return model, forward
+
+
+def perceptron() -> tuple[nn.Module, Forward]:
+    """A batch of 512."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(784, 512), nn.Tanh(), nn.Linear(512, 512), nn.Tanh(), nn.Linear(512, 10))
+    x, y = torch.randn(512, 784), torch.randint(10, (512,))
+
+    def forward() -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(x)
+        return F.cross_entropy(logits, y), logits
+
+    return model, forward
