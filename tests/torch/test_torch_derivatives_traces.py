@@ -112,11 +112,14 @@ def test_what_is_remembered_goes_with_the_parameters():
 
     gc.collect()
     before = len(_KNOWN)
-    model = network()
-    params = list(model.parameters())
-    hvp(lambda: F.cross_entropy(model(X), Y), params, [torch.ones_like(p) for p in params])
-    assert len(_KNOWN) == before + 1
-    del model, params
+
+    def go():
+        model = network()
+        params = list(model.parameters())
+        hvp(lambda: F.cross_entropy(model(X), Y), params, [torch.ones_like(p) for p in params])
+        assert len(_KNOWN) == before + 1
+
+    go()
     gc.collect()
     assert len(_KNOWN) == before
 

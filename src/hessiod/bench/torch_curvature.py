@@ -40,15 +40,23 @@ def model_rows(group: str, model: nn.Module, forward: Forward, rounds: int) -> I
     times = interleaved(candidates, rounds=rounds)
     gradient = times.median("gradient")
     for name, beyond, limit in (
-        ("hvp, its own forward included", 0.0, None),
-        ("Hutchinson refresh beyond its step's gradient", 1.0, 3.0),
-        ("Gauss-Newton refresh beyond its step's gradient", 1.0, 0.75),
+        ("hvp", 1.0, 3.0),
+        ("Hutchinson refresh", 1.0, 3.0),
+        ("Gauss-Newton refresh", 1.0, 0.75),
     ):
         detail = f"{times.median(name) * 1e3:.1f} ms, gradient {gradient * 1e3:.1f} ms"
-        yield Row(group, name, "gradient", times.ratio(name, "gradient") - beyond, "x", limit, detail=detail)
+        yield Row(
+            group,
+            f"{name}, beyond a gradient",
+            "gradient",
+            times.ratio(name, "gradient") - beyond,
+            "x",
+            limit,
+            detail=detail,
+        )
     if CLEAR.exists():
-        peaks = {name: peak(candidates[name]) for name in ("gradient", "hvp, its own forward included")}
-        ratio = peaks["hvp, its own forward included"] / peaks["gradient"]
+        peaks = {name: peak(candidates[name]) for name in ("gradient", "hvp")}
+        ratio = peaks["hvp"] / peaks["gradient"]
         detail = f"gradient {peaks['gradient']:.0f} MiB above the resident model"
         yield Row(group, "hvp, peak memory", "gradient's peak", ratio, "x", 2.7, detail=detail)
 
@@ -78,17 +86,17 @@ def candidates_for(model: nn.Module, forward: Forward) -> dict[str, Callable[[],
 
     return {
         "gradient": gradient,
-        "hvp, its own forward included": lambda: hvp(lambda: forward()[0], params, vectors, "reverse"),
-        "Hutchinson refresh beyond its step's gradient": refreshing(SophiaH),
-        "Gauss-Newton refresh beyond its step's gradient": refreshing(SophiaG),
+        "hvp": lambda: hvp(lambda: forward()[0], params, vectors, "reverse"),
+        "Hutchinson refresh": refreshing(SophiaH),
+        "Gauss-Newton refresh": refreshing(SophiaG),
     }
 
 
 def gpt() -> tuple[nn.Module, Forward]:
-    """A batch of 8 rows of 64 tokens."""
+    """A batch of 16 rows of 64 tokens."""
     torch.manual_seed(0)
     config = GPTConfig(layers=4, width=128, heads=4, context=64)
-    model, tokens = GPT(config), torch.randint(config.vocabulary, (8, 65))
+    model, tokens = GPT(config), torch.randint(config.vocabulary, (16, 65))
 
     def forward() -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(tokens[:, :-1])
