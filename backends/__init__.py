@@ -6,6 +6,7 @@
 ``numpy``       the reference backend: every kernel, no autodiff
 ``onnx``        a witness: every kernel from its exported ONNX function; ``hessiod export`` writes it
 ``training``    what a training run is, as far as it is framework-free
+``generic``     training for a backend without optimizer classes of its own: rules, autodiff, networks
 ``gpt``         the character GPT of ``hessiod train``: shape, text, settings
 ``digits``      a two-layer perceptron on handwritten digits: shape, images, settings
 ``checkpoint``  arrays and settings in one safetensors file, written atomically

@@ -107,6 +107,7 @@ class Autodiff(Protocol):
 class Backend(Protocol):
     """A framework on a device, as the rules and the conformance suite see it.
 
+    One whose trainer writes no checkpoints says so by ``checkpoints = False``.
     A backend with derivatives also has ``autodiff``, an :class:`Autodiff`. One with several devices also has
     ``on(device)``, which returns the same backend with that one as its first.
     """

@@ -100,17 +100,25 @@ def checkpoint_checks(backends: Sequence[Backend]) -> Iterator[Check]:
             yield from run_checks(backends, problem, optimizer)
 
 
+def reason(backend: Backend, kind: str) -> str:
+    """Why a backend has no level 5 of an optimizer; empty if it has."""
+    if kind not in backend.optimizers:
+        return f"the backend has no optimizer {kind!r}"
+    return "" if getattr(backend, "checkpoints", True) else "the backend writes no checkpoints"
+
+
 def run_checks(backends: Sequence[Backend], problem: Problem, optimizer: str) -> Iterator[Check]:
     """The checks of one run."""
     subject, kind = f"L5/{problem.name}.{optimizer}", problem.config(optimizer).kind
-    able = [backend for backend in backends if kind in backend.optimizers]
+    reasons = {backend.name: reason(backend, kind) for backend in backends}
+    able = [backend for backend in backends if not reasons[backend.name]]
     for backend in backends:
         yield Check(
             f"{subject}/{backend.name}",
             **identified(backend, level="L5", rule=optimizer, dtype="float32"),
             kinds=("resumed",),
             run=partial(uncut, backend, problem, optimizer),
-            unsupported="" if backend in able else f"the backend has no optimizer {kind!r}",
+            unsupported=reasons[backend.name],
         )
     for first, second in permutations(able, 2):
         yield Check(

@@ -48,7 +48,7 @@ def function_of(graph: Graph, name: str, doc: str = "") -> FunctionProto:
     >>> from hessiod.core import RULES
     >>> function = function_of(trace(RULES["sgd"].step), "sgd_step")
     >>> [node.op_type for node in function.node], list(function.input), list(function.output)
-    (['Mul', 'Add', 'Mul', 'Sub', 'Identity'], ['param', 'grad', 'decay', 'lr'], ['param_out'])
+    (['Mul', 'Add', 'Mul', 'Sub', 'Identity'], ['param', 'grad', 'lr', 'decay'], ['param_out'])
     """
     names = [name_of(place, node) for place, node in enumerate(graph.nodes)]
     nodes = [made for place, node in enumerate(graph.nodes) for made in written(graph, place, node, names)]

@@ -1,0 +1,7 @@
+"""The whole suite, in three lines."""
+
+from hessiod.conformance import BackendSuite
+
+
+class TestJax(BackendSuite):
+    backend = "jax"
