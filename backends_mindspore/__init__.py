@@ -10,6 +10,7 @@
 ``optimizers``         the classes that users import, each a rule and a signature
 ``gpt``, ``mlp``       the character GPT and the digits perceptron as Cells; ``trainer`` trains them
 ``checkpoint``         nets and optimizers as checkpoint files see them
+``native``             MindSpore's own files, for conversion
 ``backend``            the object behind the entry point
 =====================  ==================================================================
 """

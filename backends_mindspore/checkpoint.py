@@ -279,3 +279,8 @@ def weight_decay_of(optimizer: RuleOptimizer, group: int, step: int) -> float:
         return float(optimizer.group_decays[group].asnumpy())
     decay = value_at(optimizer.weight_decay, optimizer.group_places[group], step)
     return float(ops.cast(decay, ms.float64).asnumpy()) / optimizer.loss_scale
+
+
+def bridge(model: nn.Cell, optimizer: Any = None, names: Names = None) -> MindSporeBridge:
+    """What a checkpoint sees of a model and its optimizer."""
+    return MindSporeBridge(model, optimizer, names)

@@ -12,6 +12,7 @@
 ``gpt``, ``mlp``  the character GPT and the digits perceptron as ``torch.nn`` modules
 ``trainer``       the loop that trains them
 ``checkpoint``    models and optimizers as checkpoint files see them
+``native``        torch's own files, for conversion
 ``backend``       the object behind the entry point
 ================  ==========================================================================
 """

@@ -271,3 +271,8 @@ def set_lr(group: dict[str, Any], lr: float) -> None:
         group["lr"].fill_(lr)
     else:
         group["lr"] = lr
+
+
+def bridge(model: nn.Module, optimizer: Any = None, names: Names = None) -> TorchBridge:
+    """What a checkpoint sees of a model and its optimizer."""
+    return TorchBridge(model, optimizer, names)

@@ -17,16 +17,23 @@ from typing import Any
 from hessiod.backends.checkpoint import Loaded, Names
 from hessiod.core.errors import InvalidArgument
 
-_BRIDGES = {"torch": "hessiod.backends_torch.checkpoint", "mindspore": "hessiod.backends_mindspore.checkpoint"}
+_ROOTS = {"torch": "Module", "mindspore": "Cell"}
+"""What a model is an instance of, by framework."""
 
 
-def _of(model: Any) -> Any:
+def framework_of(model: Any) -> str:
+    """The framework of a model, which is imported already."""
     for base in type(model).__mro__:
-        if base.__module__.partition(".")[0] in _BRIDGES and base.__name__ in ("Module", "Cell"):
-            return import_module(_BRIDGES[base.__module__.partition(".")[0]])
+        framework = base.__module__.partition(".")[0]
+        if _ROOTS.get(framework) == base.__name__:
+            return framework
     raise InvalidArgument(
         f"model: found {type(model).__name__}, expected a torch.nn.Module or a mindspore.nn.Cell; give the model itself"
     )
+
+
+def _of(model: Any) -> Any:
+    return import_module(f"hessiod.backends_{framework_of(model)}.checkpoint")
 
 
 def save(path: str | Path, model: Any, optimizer: Any = None, extra: Any = None, names: Names = None) -> None:

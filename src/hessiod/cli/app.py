@@ -13,6 +13,7 @@ import typer
 from hessiod.cli.backends import backends
 from hessiod.cli.bench import bench
 from hessiod.cli.certify import certify
+from hessiod.cli.checkpoint import checkpoint
 from hessiod.cli.conformance import conformance
 from hessiod.cli.export import export
 from hessiod.cli.train import train
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for command in (backends, bench, certify, export, train):
     app.command()(command)
+app.add_typer(checkpoint, name="checkpoint", no_args_is_help=True)
 app.add_typer(conformance, name="conformance")
 
 
