@@ -156,6 +156,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         if not work:
             raise InvalidState("step: no parameter has a gradient; call loss.backward() first")
         values = [self.checked_values(group) for group in self.param_groups]
+        if self._only_initialises(work):
+            for index, param, _ in work:
+                self._state(self.rule_of(self.param_groups[index]), param)
+            return loss
         estimates = self._estimates()
         self._check_counts(work, estimates)
         if self._finite([grad for *_, grad in work], estimates):
@@ -173,6 +177,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Copies of each group's parameters, if they are watched."""
         groups = self.param_groups if self._watching else []
         return [[param.clone() for param in group["params"]] for group in groups]
+
+    def _only_initialises(self, work: list[tuple[int, Tensor, Tensor]]) -> bool:
+        """Whether this is the step with learning rate and gradients zero by which torch.distributed.checkpoint makes
+        the state that it then loads into; it is not counted, and wants no curvature.
+        """
+        fresh = not self.steps and not self.state and not any(float(group["lr"]) for group in self.param_groups)
+        return fresh and not any(grad.count_nonzero() for *_, grad in work)
 
     def _work(self) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Group index, parameter and gradient of everything that moves in this step."""

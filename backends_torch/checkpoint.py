@@ -197,14 +197,28 @@ class TorchBridge:
         return Group(names, rule.name, values.pop("lr"), values, settings)
 
     def slots(self) -> list[Array]:
-        """The state as it is."""
-        return [array for group, param in self._each() for array in self._slots(group, param)]
+        """The state of every parameter that has moved; before that it is zeros."""
+        for group, param in self._each():
+            self._check_known(group, param)
+        moved = ((g, param) for g, param in self._each() if any(self._counts(g, param).values()))
+        return [array for group, param in moved for array in self._slots(group, param)]
+
+    def _check_known(self, group: Mapping[str, Any], param: Tensor) -> None:
+        """Refuse state that the file has no place for: factors of a layer, which only torch has so far."""
+        assert self.optimizer is not None
+        rule = self.optimizer.rule_of(group)
+        unknown = sorted(set(self.optimizer.state.get(param) or ()) - {*rule.slots, *counts_of(rule)})
+        if unknown:
+            raise InvalidArgument(
+                f"optimizer: {type(self.optimizer).__name__} keeps {', '.join(unknown)} of {self.name_of(param)!r}, "
+                "for which this format has no place; keep its state_dict() in a file of torch.save"
+            )
 
     def slots_for(self, record: Record) -> list[Array]:
         """The state of every parameter that has moved in the file."""
         arrays: list[Array] = []
         for group, param in self._each():
-            if record.step and record.counts(self.name_of(param))["step"]:
+            if any(record.counts(self.name_of(param)).values()):
                 arrays += self._slots(group, param, missing=True)
         return arrays
 
@@ -235,7 +249,7 @@ class TorchBridge:
         theirs = [name for group in record.groups for name in group.parameters]
         ours = [self.name_of(param) for _, param in self._each()]
         missing, extra = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
-        moved = [name for name in extra if record.counts(name)["step"]]
+        moved = [name for name in extra if any(record.counts(name).values())]
         if missing or moved:
             found = "; ".join(
                 [*(f"{n} is only in this one" for n in missing), *(f"{n} is only in the file's" for n in moved)]
@@ -250,7 +264,7 @@ class TorchBridge:
             refreshes = self.optimizer.refreshes_by(record.step)  # format 1
         for group, param in self._each():
             found = {**record.counts(self.name_of(param))}
-            if not record.step or not found["step"]:
+            if not any(found.values()):
                 self.optimizer.state.pop(param, None)
                 continue
             found["refreshes"] = refreshes if found["refreshes"] is None else found["refreshes"]

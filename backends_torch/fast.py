@@ -302,6 +302,8 @@ def first_nonfinite(tensors: Sequence[Tensor]) -> int | None:
         sizes, pointers = list(map(Tensor.numel, tensors)), list(map(Tensor.data_ptr, tensors))
         dtypes = [DTYPES[tensor.dtype] for tensor in tensors]
         return kernels.first_nonfinite(sizes, pointers, dtypes, torch.get_num_threads())
+    if any(hasattr(tensor, "to_local") for tensor in tensors):  # DTensor: a norm fails where a process's shard is empty
+        return next((place for place, tensor in enumerate(tensors) if not torch.isfinite(tensor).all()), None)
     # The infinity norm is infinite or NaN exactly when an entry is, and cannot overflow.
     filled = [tensor for tensor in tensors if tensor.numel()]
     if not filled or torch.isfinite(get_total_norm(filled, float("inf"))):

@@ -64,6 +64,8 @@ __all__ = [
 
 
 def sqrt(x):
+    if hasattr(x, "to_local"):  # a DTensor: numpy sees the local shard alone
+        return type(x).from_local(sqrt(x.to_local()), x.device_mesh, x.placements, shape=x.shape, stride=x.stride())
     if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
         return torch.as_tensor(np.sqrt(x.detach().numpy()))  # torch.sqrt calls MKL: a fifth of float32 is an ULP off
     return torch.sqrt(x)
