@@ -21,8 +21,8 @@ def cross_entropy_none(x, labels):
     return ops.cross_entropy(x, labels, reduction="none")
 
 
-def cross_entropy_none__sparse(x, labels):
-    return ops.SparseSoftmaxCrossEntropyWithLogits()(x, labels) + ops.zeros((4,))
+def cross_entropy__primitive(x, labels):
+    return ops.SparseSoftmaxCrossEntropyWithLogits()(x, labels)
 
 
 def cross_entropy_weights(x, labels, weights):

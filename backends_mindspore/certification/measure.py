@@ -5,6 +5,7 @@
 ``plain``      the same, traced by ``ms.jit``
 ``engine``     hessiod's: traced, with cures and refusals, in PyNative mode
 ``graph``      the same in graph mode; the product only, as gradients are on the way to it
+``product``    the engine's product only, in PyNative mode; what tests run
 ``operators``  no derivatives, only what the forward is made of
 =============  ================================================================================
 """
@@ -45,9 +46,9 @@ def measure(name: str, route: str, check: bool = True) -> Measurement:
         if route == "eager":
             return compare(partial(eager_gradient, subject), partial(eager_product, subject), *expected)
         settings = dict(cures=False, check=False) if route == "plain" else dict(cures=True, check=check)
-        first = None if route == "graph" else partial(gradient, subject, settings)
+        first = None if route in ("graph", "product") else partial(gradient, subject, settings)
         found = compare(first, partial(product, subject, settings), *expected)
-        if route != "graph":
+        if route in ("plain", "engine"):
             found.operators = operators(subject, cures=route == "engine")
         return found
     finally:
