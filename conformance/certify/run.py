@@ -81,15 +81,11 @@ def new_row(module: Any, name: str, engines: tuple[str, ...]) -> Row:
 
 
 def meets_refusal(row: Row, operators: dict[str, dict[str, Any]]) -> bool:
-    """Whether a case is wrong, or contains an operator that the table refuses, for which there are kernels."""
+    """Whether a case is not right yet, or contains an operator that the table refuses, for which there are kernels."""
     if row.verdict == ABSENT:
         return False
-    names = row.operators
-    return (
-        row.verdict == WRONG
-        or row.engine.refused
-        or any(REFUSED in (operators[n]["first"], operators[n]["second"]) for n in names)
-    )
+    refused = (REFUSED in (operators[name]["first"], operators[name]["second"]) for name in row.operators)
+    return row.verdict in (WRONG, REFUSED) or any(refused)
 
 
 def assembled(module: Any, rows: list[Row]) -> dict[str, Any]:
