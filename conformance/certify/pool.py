@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -35,8 +36,9 @@ def serve(module_name: str, connection: Connection, environment: dict[str, str])
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # MindSpore writes rank_0/ into the current directory
         module = importlib.import_module(module_name)
-        while (task := connection.recv()) is not None:
-            connection.send(module.measure(*task))
+        with contextlib.suppress(EOFError, BrokenPipeError):  # whoever asked is gone
+            while True:
+                connection.send(module.measure(*connection.recv()))
         os.chdir("/")
 
 
@@ -96,8 +98,10 @@ def measure_all(
     try:
         while waiting or workers:
             while waiting and len(workers) < jobs:
-                workers.append(Worker(backend, settings))
-                workers[-1].take_from(waiting)
+                worker = Worker(backend, settings)
+                workers.append(worker)
+                if not worker.take_from(waiting):
+                    raise RuntimeError(f"certification: no worker process can be started for {backend}")
             yield from answers(workers, waiting)
     finally:
         for worker in workers:

@@ -77,7 +77,7 @@ def test_the_shipped_table_for_torch_says_what_was_just_measured(torch_rows):
     assert now == {name: (e["first"], e["second"]) for name, e in document("torch")["operators"].items()}
 
 
-@pytest.mark.parametrize("framework", ["torch"])
+@pytest.mark.parametrize("framework", ["torch", "mindspore"])
 def test_a_shipped_table_rests_on_these_golden_values_and_has_nothing_wrong(framework):
     shown = document(framework)
     assert shown["header"]["golden"] == golden.file_digest()
