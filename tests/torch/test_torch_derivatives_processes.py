@@ -157,6 +157,24 @@ def sharded():
     replicated = DistributedDataParallel(copy.deepcopy(model()))
     expected = gauss_newton_diagonal(lambda: replicated(x), list(replicated.parameters()), samples=2)
     close([h.full_tensor() for h in estimate], expected, 1e-5)
+    folded = {}
+    for kind, wrapped in (("sharded", net), ("replicated", replicated)):
+        opt = SophiaG(wrapped.parameters(), betas=(0.0, 0.0))
+        closure = closure_of(wrapped, part())
+        opt.update_curvature(closure=lambda wrapped=wrapped: loss_and_logits(wrapped))
+        closure().backward()
+        opt.step()
+        folded[kind] = [opt.state[p]["hessian"] for p in wrapped.parameters()]
+    close([h.full_tensor() for h in folded["sharded"]], folded["replicated"], 1e-5)
+    opt, loss = SophiaH(net.parameters()), closure_of(net, part())()
+    with pytest.raises(InvalidState, match="fully_shard"):
+        opt.update_curvature(loss=loss)
+
+
+def loss_and_logits(net):
+    x, y = part()
+    logits = net(x)
+    return F.cross_entropy(logits, y), logits
 
 
 def shard(tensor, like):
