@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED, Case
+from hessiod.core.errors import BackendUnavailable
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def perform(check: Check, known: Mapping[str, Sequence[float]]) -> Outcome:
         return Outcome(check.rows(UNSUPPORTED, f"{missing[0]} was left out or failed, so there is nothing to compare"))
     try:
         findings = list(check.run(*[known[identity] for identity in check.after]))
+    except BackendUnavailable as error:  # what a backend says that it does not do
+        return Outcome(check.rows(UNSUPPORTED, first_line(error)))
     except Exception as error:
         return Outcome(check.rows(FAIL, first_line(error)))
     return Outcome(list(judged(check, findings)), tuple(value for finding in findings for value in finding.data))

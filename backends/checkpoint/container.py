@@ -31,7 +31,7 @@ VERSION = 2
 FORMAT = f"hessiod-{VERSION}"
 START = b'{"__metadata__":{"digest":"'
 BLANK = "0" * 64
-PIECE = 1 << 22
+PIECE = 1 << 20
 
 
 def digest_of_header(header: bytes) -> str:
