@@ -1,8 +1,8 @@
 """Pooling.
 
 A maximum is flat in where it stands, so the gradient's derivative picks, from a cotangent, what stands at the places of
-the maxima. MindSpore's own maximum pools keep these places; the one that does not is replaced by one that does. On ties
-the first entry of a window counts, as in the forward.
+the maxima. Most of MindSpore's maximum pools keep these places; for the one that does not, windows are searched. On
+ties the first entry of a window counts, as in the forward.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import mindspore as ms
 from mindspore import ops
 from mindspore.ops.auto_generate import GatherD
 from mindspore.ops.composite.multitype_ops.zeros_like_impl import zeros_like
-from mindspore.ops.operations import AvgPool3D, MaxPoolWithArgmaxV2
-from mindspore.ops.operations._grad_ops import AvgPool3DGrad
+from mindspore.ops.operations import AvgPool3D, MaxPool
+from mindspore.ops.operations._grad_ops import AvgPool3DGrad, MaxPoolGrad
 
 from hessiod.backends_mindspore.derivatives.cures.cell import CuredOperator, own
 
@@ -50,24 +50,69 @@ def same_padding(size, kernel, stride):
     return missing // 2, missing - missing // 2
 
 
+def entry(x, down, right, strides, size):
+    """The entry of each window that stands so far down and right in it."""
+    rows = slice(down, down + (size[0] - 1) * strides[0] + 1, strides[0])
+    return x[:, :, rows, right : right + (size[1] - 1) * strides[1] + 1 : strides[1]]
+
+
+def at_maxima(x, cotangent, kernel, strides, size):
+    """A cotangent of x where each window of x has its first largest entry; ``size`` is the pooled height and width."""
+    best, picked = entry(x, 0, 0, strides, size), entry(cotangent, 0, 0, strides, size)
+    for down in range(kernel[0]):
+        for right in range(kernel[1]):
+            candidate = entry(x, down, right, strides, size)
+            larger = candidate > best
+            best = ops.where(larger, candidate, best)
+            picked = ops.where(larger, entry(cotangent, down, right, strides, size), picked)
+    return picked
+
+
+class MaxPoolGradient(CuredOperator):
+    """``MaxPool``'s gradient: linear in ``dy``, and flat in x."""
+
+    def __init__(self, kernel, strides, same):
+        super().__init__()
+        self.kernel, self.strides, self.same = kernel, strides, same
+        self.gradient = own(MaxPoolGrad(kernel, strides, "same" if same else "valid"))
+
+    def construct(self, x, y, dy):
+        """The gradient with respect to x."""
+        return self.gradient(x, y, dy)
+
+    def bprop(self, x, y, dy, out, dout):
+        """Nothing for x and its pool; for dy, the cotangent at the places of the maxima."""
+        wide, cotangent = x, dout
+        if self.same:
+            top, bottom = same_padding(x.shape[2], self.kernel[0], self.strides[0])
+            left, right = same_padding(x.shape[3], self.kernel[1], self.strides[1])
+            wide = ops.pad(x, (left, right, top, bottom), "constant", -3e38)
+            cotangent = ops.pad(dout, (left, right, top, bottom))
+        picked = at_maxima(wide, cotangent, self.kernel, self.strides, dy.shape[2:])
+        return ops.zeros_like(x), ops.zeros_like(y), picked
+
+
 class CuredMaxPool(CuredOperator):
-    """``MaxPool(kernel_size, strides, pad_mode, data_format)(x)``."""
+    """``MaxPool(kernel_size, strides, pad_mode, data_format)(x)``, with a gradient that can be differentiated.
+
+    ``MaxPoolWithArgmaxV2``, which keeps the places, takes 150 times as long on a CPU (204 ms for 1.4 ms).
+    """
 
     arguments = ("kernel_size", "strides", "pad_mode", "format")
 
     def __init__(self, kernel_size=1, strides=1, pad_mode="valid", data_format="NCHW"):
         super().__init__()
-        self.kernel, self.strides = pair(kernel_size), pair(strides)
-        self.same = pad_mode.upper() == "SAME"
-        self.pool = own(MaxPoolWithArgmaxV2(self.kernel, self.strides))
+        kernel, strides = pair(kernel_size), pair(strides)
+        self.pool = own(MaxPool(kernel, strides, pad_mode.lower()))
+        self.backward = MaxPoolGradient(kernel, strides, pad_mode.upper() == "SAME")
 
     def construct(self, x):
         """The largest entry of each window, padding left out."""
-        if self.same:
-            top, bottom = same_padding(x.shape[2], self.kernel[0], self.strides[0])
-            left, right = same_padding(x.shape[3], self.kernel[1], self.strides[1])
-            x = ops.pad(x, (left, right, top, bottom), "constant", -3e38)
-        return self.pool(x)[0]
+        return self.pool(x)
+
+    def bprop(self, x, out, dout):
+        """The pool's gradient."""
+        return (self.backward(x, out, dout),)
 
 
 def pair(size):
