@@ -108,7 +108,8 @@ class Cluster:
         return dist.reduce(row, target, group=self.group, async_op=True)
 
     def total(self, number: Tensor, op: Any = dist.ReduceOp.SUM) -> Tensor:
-        """A 0-d tensor's sum (or other reduction) over all ranks."""
+        """A small tensor's sum (or other reduction) over all ranks."""
+        number = number.to(self.params[0].device)  # NCCL takes no other
         dist.all_reduce(number, op=op, group=self.group)
         return number
 
