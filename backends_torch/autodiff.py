@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hessiod.backends_torch import namespace
+from hessiod.backends_torch.derivatives.functions import hvp
 
 
 class TorchAutodiff:
@@ -30,9 +31,6 @@ class TorchAutodiff:
         data: Sequence[Tensor],
         vectors: Sequence[Tensor],
     ) -> Sequence[Tensor]:
-        """The Hessian's product with vectors."""
+        """The Hessian's product with vectors, through the engine that users call."""
         params = [weight.detach().clone().requires_grad_() for weight in weights]
-        with torch.enable_grad():
-            value = function(namespace, params, list(data))
-            grads = torch.autograd.grad(value, params, create_graph=True)
-            return torch.autograd.grad(grads, params, grad_outputs=list(vectors), materialize_grads=True)
+        return hvp(lambda: function(namespace, params, list(data)), params, list(vectors))

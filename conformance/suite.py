@@ -14,6 +14,7 @@ from hessiod.conformance.case import Case
 from hessiod.conformance.check import Check, Outcome, perform
 from hessiod.conformance.checkpoints import checkpoint_checks
 from hessiod.conformance.derivatives import derivative_checks
+from hessiod.conformance.estimators import estimator_checks
 from hessiod.conformance.functions import function_checks
 from hessiod.conformance.kernels import kernel_checks
 from hessiod.conformance.result import Report, case_set
@@ -36,6 +37,7 @@ def plan(chosen: Sequence[Listing]) -> list[Check]:
         *(check for backend in backends for check in function_checks(backend)),
         *(check for backend in backends for check in kernel_checks(backend)),
         *(check for backend in backends for check in derivative_checks(backend)),
+        *(check for backend in backends for check in estimator_checks(backend)),
         *trajectory_checks(backends),
         *checkpoint_checks(backends),
     ]
