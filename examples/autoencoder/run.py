@@ -55,7 +55,7 @@ def main(
         list[str] | None, typer.Option(help="torch, mindspore; both are drawn into one picture.")
     ] = None,
     out: Path = Path("out/autoencoder"),
-    seed: int = 101,
+    seed: int = 102,
 ) -> None:
     """Train with each optimizer on each backend, print a table, draw the picture."""
     torch.set_num_threads(1)
