@@ -14,7 +14,7 @@ from hessiod.bench.bandwidth import stream
 from hessiod.bench.lists import LISTS, TITLES
 from hessiod.bench.row import Row
 from hessiod.bench.settings import Settings
-from hessiod.bench.timing import Times, interleaved
+from hessiod.bench.timing import Times, clock_for, interleaved
 from hessiod.core import RULES
 from hessiod.core.trace import Program, traffic
 from hessiod.torch import SGD, AdaHessian, AdamW, Apollo, DiagonalNewton, SophiaH
@@ -75,7 +75,7 @@ def list_rows(name: str, settings: Settings) -> Iterator[Row]:
         param.grad = torch.randn_like(param) * 0.01
     if kernels.available():
         candidates |= streams(params, settings.threads)
-    times = interleaved(candidates, rounds=settings.rounds)
+    times = interleaved(candidates, rounds=settings.rounds, clock=clock_for(settings.threads))
     group = f"{TITLES[name]}, {settings.threads} thread{'s' if settings.threads > 1 else ''}"
     for label in OURS:
         limit = LIMITS.get((name, label))
@@ -91,7 +91,8 @@ def list_rows(name: str, settings: Settings) -> Iterator[Row]:
 
 def ratio_row(group: str, times: Times, name: str, peer: str, limit: float | None = None, **more: Any) -> Row:
     """One candidate's time in units of another's."""
-    detail = f"{1e3 * times.median(name):.2f} ms against {1e3 * times.median(peer):.2f} ms"
+    speeds = f"{1e3 * times.median(name):.2f} ms against {1e3 * times.median(peer):.2f} ms"
+    detail = f"{speeds}; fastest rounds {times.fastest(name, peer):.2f}"
     return Row(group, name, peer, times.ratio(name, peer), "x", limit, detail=detail, **more)
 
 
