@@ -22,10 +22,12 @@ from mindspore.nn.optim.optimizer import _ConvertToCell
 
 from hessiod.backends_mindspore import namespace as xp
 from hessiod.backends_mindspore.diagnostics import measured, report
+from hessiod.backends_mindspore.fast import HostStep
 from hessiod.backends_mindspore.holder import Holder, name_apart
 from hessiod.backends_mindspore.schedule import Constant, LearningRates, check_rate
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
 from hessiod.core.rule import Kernel, Rule
+from hessiod.core.trace import trace
 
 SLOTS = 4
 
@@ -81,6 +83,7 @@ class RuleOptimizer(Holder, nn.Optimizer):
         self.finite = Parameter(Tensor(np.ones(len(self.parameters), bool)), name="finite", requires_grad=False)
         self._bind_state(rule)
         self._bind_groups(rule, params, learning_rate, weight_decay, numbers)
+        self.host = HostStep(rule, [param.dtype for param in self.parameters])
         users = set(map(id, self.parameters))
         name_apart([param for param in self.get_parameters() if id(param) not in users], self.parameters)
 
@@ -95,6 +98,7 @@ class RuleOptimizer(Holder, nn.Optimizer):
         self.slot0, self.slot1, self.slot2, self.slot3 = (*states, *[self.parameters] * (SLOTS - len(states)))
         self.step_kernel, self.step_scalars = rule.step.function, rule.step.scalars
         self.step_hyperparameters = rule.step.hyperparameters
+        self.step_scalar_names = trace(rule.step).scalars
         self.step_operands, self.step_writes = places(rule.step, rule.slots)
         if len(rule.measures) > 1:
             raise InvalidArgument(f"rule: {rule.name} has {len(rule.measures)} measures, expected at most 1")
@@ -107,6 +111,7 @@ class RuleOptimizer(Holder, nn.Optimizer):
             self.refreshes = Parameter(Tensor(0, ms.int32), name="refreshes", requires_grad=False)
             self.refresh_kernel, self.refresh_scalars = rule.refresh.function, rule.refresh.scalars
             self.refresh_hyperparameters = rule.refresh.hyperparameters
+            self.refresh_scalar_names = trace(rule.refresh).scalars
             self.refresh_operands, self.refresh_writes = places(rule.refresh, rule.slots)
 
     def _bind_groups(
@@ -164,6 +169,27 @@ class RuleOptimizer(Holder, nn.Optimizer):
         values = self.group_values(group)
         doubles = scalars(**{name: values[name] for name in names})
         return {name: ops.cast(value, self.group_dtypes[group]) for name, value in doubles.items()}
+
+    @ms.jit
+    def step_numbers(self):
+        """The step's scalars as they are now, an array for each group, for a step on the host."""
+        scalars = [
+            self.group_scalars(self.step_scalars, self.step_hyperparameters, group) for group in range(self.group_count)
+        ]
+        return tuple(
+            [ops.concat([ops.reshape(values[name], (1,)) for name in self.step_scalar_names]) for values in scalars]
+        )
+
+    @ms.jit
+    def refresh_numbers(self):
+        """The same of the refresh, for estimates that were counted already."""
+        scalars = [
+            self.group_scalars(self.refresh_scalars, self.refresh_hyperparameters, group)
+            for group in range(self.group_count)
+        ]
+        return tuple(
+            [ops.concat([ops.reshape(values[name], (1,)) for name in self.refresh_scalar_names]) for values in scalars]
+        )
 
     def sweep(self, kernel, scalars, operands, writes, gradients, estimates):
         """Run a kernel over all parameters and assign its results."""
@@ -263,9 +289,12 @@ class RuleOptimizer(Holder, nn.Optimizer):
                 )
         self.check_still_movable()
         with measured(self):
-            result = super().__call__(tuple(gradients))
+            if self.host.usable():
+                self.host.take(self, gradients)
+            else:
+                super().__call__(tuple(gradients))
         self.raise_if_refused()
-        return result
+        return True
 
     def check_still_movable(self) -> None:
         """Raise :class:`InvalidState` if a parameter was frozen since: a graph that was traced moves it still."""

@@ -1,0 +1,105 @@
+"""A step on the host: compiled kernels write through the parameters' own memory, on the CPU.
+
+MindSpore's graphs see what is written there (a compiled graph reads a parameter's memory at every run), and its CPU
+kernels run one by one, each over whole arrays. So a step that starts on the host leaves the graph after the gradients:
+the scalars come out of a small graph, the arrays are moved by one call. Inside somebody else's graph the step stays in
+that graph. Both give the same bits, but for sums and powers, and for denormal numbers, which graphs flush to zero.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor
+from mindspore.common.api import _pynative_executor
+
+from hessiod.backends import kernels
+from hessiod.core.rule import Kernel, Rule
+from hessiod.core.trace import GRAD_SCALE, trace
+
+DTYPES = {ms.float32: "float32", ms.float64: "float64", ms.bfloat16: "bfloat16", ms.float16: "float16"}
+
+
+class HostStep:
+    """The step of an optimizer's rule through compiled kernels."""
+
+    def __init__(self, rule: Rule, dtypes: Sequence[Any]) -> None:
+        self.steps: tuple[Kernel, ...] = (rule.step,)
+        self.refreshed_steps = self.steps if rule.refresh is None else (rule.refresh, rule.step)
+        self.dtypes = [DTYPES[dtype] for dtype in dtypes]
+
+    def usable(self) -> bool:
+        """Whether steps can run here: parameters in this process's memory, and kernels that compile."""
+        if ms.get_context("device_target") != "CPU" or not kernels.available():
+            return False
+        return all(kernels.sweep_for(self.steps, dtype, dtype, dtype) is not None for dtype in set(self.dtypes))
+
+    def take(self, optimizer: Any, gradients: Sequence[Tensor], estimates: Sequence[Tensor] | None = None) -> None:
+        """What ``guarded_step`` and ``guarded_refresh_and_step`` do in a graph."""
+        inputs = [dense(gradients)] if estimates is None else [dense(gradients), dense(estimates)]
+        _pynative_executor.sync()  # whatever still reads the parameters
+        threads = thread_count()
+        finite = optimizer.finite.asnumpy()
+        finite[...] = True
+        for tensors in inputs:
+            finite[...] &= all_finite(tensors, threads)
+        if not finite.all():
+            optimizer.refused.asnumpy()[...] += 1
+            return
+        if estimates is not None:
+            optimizer.refreshes.asnumpy()[...] += 1
+        self._move(optimizer, inputs, threads)
+        optimizer.global_step.asnumpy()[...] += 1
+
+    def _move(self, optimizer: Any, inputs: Sequence[Sequence[Tensor]], threads: int) -> None:
+        program = self.steps if len(inputs) == 1 else self.refreshed_steps
+        rows = scalar_rows(optimizer, program)
+        given = [[DTYPES[tensor.dtype] for tensor in tensors] for tensors in inputs]
+        keys = list(zip(self.dtypes, *given, strict=True))
+        for key in dict.fromkeys(keys):
+            sweep = kernels.sweep_for(program, key[0], key[1], key[-1])
+            assert sweep is not None
+            places = [place for place, other in enumerate(keys) if other == key]
+            slots = [getattr(optimizer, name) for name in sweep.program.slots]
+            columns = [optimizer.parameters, *slots, *inputs]
+            pointers = [column[place].data_ptr() for place in places for column in columns]
+            sizes = [optimizer.parameters[place].size for place in places]
+            groups = [optimizer.group_of[place] for place in places]
+            sweep.run(sizes, pointers, groups, rows, threads)
+
+
+def thread_count() -> int:
+    """Threads of a kernel: ``OMP_NUM_THREADS``, or MindSpore's number, which may be more than there are processors."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    count = int(wanted) if wanted.isdecimal() and int(wanted) else ms.get_context("runtime_num_threads") or 1
+    return max(1, min(count, os.cpu_count() or 1))
+
+
+def dense(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors whose entries lie in memory in the order of their dimensions."""
+    return [tensor if tensor.is_contiguous() else tensor.contiguous() for tensor in tensors]
+
+
+def all_finite(tensors: Sequence[Tensor], threads: int) -> list[bool]:
+    """For each tensor, whether all its entries are finite."""
+    sizes = [tensor.size for tensor in tensors]
+    pointers = [tensor.data_ptr() for tensor in tensors]
+    dtypes = [DTYPES[tensor.dtype] for tensor in tensors]
+    if kernels.first_nonfinite(sizes, pointers, dtypes, threads) is None:
+        return [True] * len(tensors)
+    looks = zip(sizes, pointers, dtypes, strict=True)
+    return [kernels.first_nonfinite([size], [at], [dtype], 1) is None for size, at, dtype in looks]
+
+
+def scalar_rows(optimizer: Any, program: Sequence[Kernel]) -> list[dict[str, float]]:
+    """The program's scalars for each group, from the same graph arithmetic as in a traced step."""
+    found: list[dict[str, float]] = [{GRAD_SCALE: 1.0 / optimizer.loss_scale} for _ in range(optimizer.group_count)]
+    for place, kernel in enumerate(program):
+        names = trace(kernel).scalars
+        numbers = optimizer.step_numbers() if kernel is program[-1] else optimizer.refresh_numbers()
+        for row, values in zip(found, numbers, strict=True):
+            row |= {f"{name}_{place}": value for name, value in zip(names, values.asnumpy().tolist(), strict=True)}
+    return found
