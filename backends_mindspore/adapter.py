@@ -305,6 +305,12 @@ class RuleOptimizer(Holder, nn.Optimizer):
                 "construct a new one, and a new TrainStep, with net.trainable_params()"
             )
 
+    def __repr__(self) -> str:
+        """The class, the hyperparameters, and how far it is."""
+        pairs = zip(self.hyperparameter_names, self.hyperparameter_values, strict=True)
+        numbers = "".join(f"{name}={float(value.asnumpy()):g}, " for name, value in pairs)
+        return f"{type(self).__name__}({numbers}{len(self.parameters)} parameters, {self.steps} steps taken)"
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refused: MindSpore's optimizers hold graph primitives, which Python cannot copy."""
         raise InvalidState(

@@ -19,6 +19,7 @@ from hessiod.conformance.functions import function_checks
 from hessiod.conformance.kernels import kernel_checks
 from hessiod.conformance.result import Report, case_set
 from hessiod.conformance.selection import EVERYTHING, NONE_KNOWN, KnownFailures, Selection
+from hessiod.conformance.theorems import theorem_checks
 from hessiod.conformance.trajectories import trajectory_checks
 
 Perform = Callable[[Check, dict[str, tuple[float, ...]]], Outcome]
@@ -38,6 +39,7 @@ def plan(chosen: Sequence[Listing]) -> list[Check]:
         *(check for backend in backends for check in kernel_checks(backend)),
         *(check for backend in backends for check in derivative_checks(backend)),
         *(check for backend in backends for check in estimator_checks(backend)),
+        *(check for backend in backends for check in theorem_checks(backend)),
         *trajectory_checks(backends),
         *checkpoint_checks(backends),
     ]

@@ -53,3 +53,10 @@ def test_the_names_change_nothing(mode, kind, tmp_path):
         assert sorted(ms.load_checkpoint(str(tmp_path / "optimizer.ckpt"))) == sorted(held)
     assert found[0] == found[1]
     assert found[0][0] != WEIGHTS[0].tobytes()
+
+
+def test_an_optimizer_prints_its_hyperparameters_and_how_far_it_is():
+    net = nn.Dense(3, 2)
+    assert repr(AdamW(net.trainable_params(), learning_rate=1e-3, eps=1e-6)) == (
+        "AdamW(beta1=0.9, beta2=0.999, eps=1e-06, 2 parameters, 0 steps taken)"
+    )

@@ -45,7 +45,7 @@ def bench(
     for option, names, known in (
         ("backend", [backend], BACKENDS),
         ("list", parameters or [], tuple(LISTS)),
-        ("section", section or [], SECTIONS),
+        ("section", section or [], sections_of(backend) if backend in BACKENDS else SECTIONS),
     ):
         for name in names:
             if name not in known:
@@ -57,7 +57,7 @@ def bench(
 
     settings = Settings(tuple(parameters or LISTS), rounds, threads)
     found: list[Row] = []
-    report.show(kept(measured(backend, section or list(SECTIONS), settings), found), Console())
+    report.show(kept(measured(backend, section or sections_of(backend), settings), found), Console())
     document = {"header": report.header(), "rows": [row.document() for row in found]}
     if json_file is not None:
         write_atomically(json_file, json.dumps(document, indent=1).encode())
@@ -68,9 +68,12 @@ def bench(
 def measured(backend: str, sections: Sequence[str], settings: Settings) -> Iterator[Row]:
     """The rows of some sections, as they are found."""
     for section in sections:
-        module = f"hessiod.bench.{backend}_{section}"
-        if find_spec(module):
-            yield from import_module(module).rows(settings)
+        yield from import_module(f"hessiod.bench.{backend}_{section}").rows(settings)
+
+
+def sections_of(backend: str) -> list[str]:
+    """What can be measured on a backend."""
+    return [section for section in SECTIONS if find_spec(f"hessiod.bench.{backend}_{section}")]
 
 
 def kept(rows: Iterable[Row], found: list[Row]) -> Iterator[Row]:
