@@ -24,7 +24,7 @@ demo: $(STAMP)  ## train the character GPT on both frameworks, draw the curves, 
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## ruff, mypy, and the lint that keeps core/ traceable
 	$(BIN)/ruff check .
