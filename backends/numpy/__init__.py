@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ class NumpyBackend:
     """See :class:`hessiod.backends.contract.Backend`."""
 
     name = "numpy"
-    namespace = namespace
-    routes = (Route("eager", run),)
+    namespace: ModuleType | None = namespace
+    routes: tuple[Route, ...] = (Route("eager", run),)
     dtypes = ("float32", "float64")
     optimizers: Mapping[str, Callable[..., Any]] = {}
 
@@ -47,7 +48,7 @@ class NumpyBackend:
 
     def trainer(self, **arguments: Any) -> Any:
         """Refused: training needs gradients."""
-        raise BackendUnavailable("backend 'numpy' has no autodiff; train with torch or mindspore")
+        raise BackendUnavailable(f"backend {self.name!r} has no autodiff; train with torch or mindspore")
 
 
 BACKEND = NumpyBackend()
