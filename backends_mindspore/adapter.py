@@ -318,6 +318,10 @@ class RuleOptimizer(Holder, nn.Optimizer):
             "hessiod.checkpoint.save or ms.save_checkpoint, and load it into one that is constructed like this"
         )
 
+    def step_with(self, net: nn.Cell, loss_fn: Any, loss_scale: Any) -> Any:
+        """A training step of the optimizer's own, for TrainStep to run; None for the one that is there."""
+        return None
+
     def raise_if_refused(self) -> None:
         """Raise :class:`NonFinite` if the last step was refused and the optimizer was told to raise."""
         if self.nonfinite == "skip":

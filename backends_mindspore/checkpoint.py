@@ -17,6 +17,7 @@ from hessiod.backends.checkpoint.record import Group, Record
 from hessiod.backends.checkpoint.renaming import renamer
 from hessiod.backends.checkpoint.state import Loaded, Names, load_state, save_state
 from hessiod.backends_mindspore.adapter import RuleOptimizer
+from hessiod.backends_mindspore.holder import put
 from hessiod.backends_mindspore.second_order import CurvatureOptimizer, GaussNewtonOptimizer, HutchinsonOptimizer
 from hessiod.core.errors import InvalidArgument
 
@@ -46,20 +47,6 @@ def load(
 ) -> Loaded:
     """See :func:`hessiod.checkpoint.load`."""
     return load_state(path, MindSporeBridge(model, optimizer, names), allow)
-
-
-def put(parameter: Parameter, values: np.ndarray) -> None:
-    """Put values into a parameter so that graphs which have run see them too.
-
-    On the host that is a write through the zero-copy view; ``set_data`` and ``load_param_into_net`` are not seen. On a
-    device it is an assignment (not run on Ascend so far).
-    """
-    view = parameter.asnumpy()
-    values = values.view(view.dtype).reshape(view.shape)
-    if ms.get_context("device_target") == "CPU":
-        view[...] = values
-    else:
-        ops.assign(parameter, Tensor.from_numpy(values))
 
 
 def array_of(name: str, parameter: Parameter, native: str, shape: tuple[int, ...]) -> Array:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mindspore import Parameter, ParameterTuple, nn
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 
 class Holder(nn.Cell):
@@ -30,3 +32,17 @@ def name_apart(own: Iterable[Parameter], others: Iterable[Parameter]) -> None:
     for param in own:
         while param.name in taken:
             param.name = f"optimizer.{param.name}"
+
+
+def put(parameter: Parameter, values: np.ndarray) -> None:
+    """Put values into a parameter so that graphs which have run see them too.
+
+    On the host that is a write through the zero-copy view; ``set_data`` and ``load_param_into_net`` are not seen. On a
+    device it is an assignment (not run on Ascend so far).
+    """
+    view = parameter.asnumpy()
+    values = values.view(view.dtype).reshape(view.shape)
+    if ms.get_context("device_target") == "CPU":
+        view[...] = values
+    else:
+        ops.assign(parameter, Tensor.from_numpy(values))

@@ -90,6 +90,9 @@ class TrainStep(Holder):
             )
         self.optimizer, self.weights = optimizer, optimizer.parameters
         self.loss_scale = loss_scale_from(optimizer.loss_scale if loss_scale is None else loss_scale)
+        self.own_step = optimizer.step_with(net, loss_fn, self.loss_scale)
+        if self.own_step is not None:
+            check_alone(type(optimizer).__name__, accumulation=(accumulation, 1), clip_grad=(clip_grad, None))
         self.clip = clipper(clip_grad)
         self.clips = clip_grad is not None
         self.loss = Loss(net, loss_fn)
@@ -215,11 +218,21 @@ class TrainStep(Holder):
         scale = float(self.loss_scale.current().asnumpy()) if self.loss_scale.dynamic else 1.0
         cured = self.watched.step(inputs) if self.twice else nullcontext()
         with measured(self.optimizer), explained(), cured:
-            loss = super().__call__(*inputs)
+            loss = super().__call__(*inputs) if self.own_step is None else self.own_step(*inputs)
         moved = self.accumulation == 1 or int(self.micro.asnumpy()) == 0
         if moved and scale <= 1:
             self.optimizer.raise_if_refused()
         return loss
+
+
+def check_alone(method: str, **settings: tuple[Any, Any]) -> None:
+    """Raise for a setting, found and without effect, that an optimizer with a step of its own does not take."""
+    for name, (found, usual) in settings.items():
+        if found != usual:
+            raise InvalidArgument(
+                f"{name}: found {found!r} with {method}, expected {usual!r}; its statistics are of one batch, and its "
+                "trust region bounds a step"
+            )
 
 
 @contextmanager

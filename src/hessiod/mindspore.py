@@ -10,6 +10,9 @@ from hessiod.backends_mindspore.derivatives.functions import (  # noqa: E402
     hessian_trace,
     hvp,
 )
+from hessiod.backends_mindspore.kronecker.kfac import KFAC  # noqa: E402
+from hessiod.backends_mindspore.kronecker.spngd import SPNGD  # noqa: E402
+from hessiod.backends_mindspore.kronecker.thor import THOR  # noqa: E402
 from hessiod.backends_mindspore.optimizers import (  # noqa: E402
     SGD,
     AdaHessian,
@@ -24,7 +27,10 @@ from hessiod.backends_mindspore.optimizers import (  # noqa: E402
 from hessiod.backends_mindspore.train_step import TrainStep  # noqa: E402
 
 __all__ = [
+    "KFAC",
     "SGD",
+    "SPNGD",
+    "THOR",
     "AdaHessian",
     "AdamW",
     "Apollo",

@@ -1,0 +1,341 @@
+"""The optimizer around the Kronecker preconditioner: statistics, inverses, trust region, then a momentum step.
+
+Factors and inverses are worked out on the host and written before the graph takes the step; the graph takes it only if
+gradients and directions are finite. If it does not, they are put back: a refused step changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from hessiod.backends.kronecker.plan import Plan, Row, describe
+from hessiod.backends.kronecker.settings import check_settings
+from hessiod.backends.numpy import namespace as np_xp
+from hessiod.backends_mindspore import namespace as xp
+from hessiod.backends_mindspore.adapter import RuleOptimizer, groups_of
+from hessiod.backends_mindspore.holder import name_apart, put
+from hessiod.backends_mindspore.kronecker import blocks
+from hessiod.backends_mindspore.kronecker.discover import discover
+from hessiod.backends_mindspore.kronecker.layers import Embedding, Layer, Norm
+from hessiod.backends_mindspore.kronecker.states import State
+from hessiod.backends_mindspore.kronecker.step import KroneckerStep
+from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
+from hessiod.core.kronecker import factors, trust_region
+from hessiod.core.rule import Rule
+from hessiod.core.rules import RULES
+from hessiod.core.sgd import sgd_rule
+
+LOG = logging.getLogger("hessiod")
+
+
+class KroneckerOptimizer(RuleOptimizer):
+    """What K-FAC, SP-NGD and THOR share; each is a policy and a signature.
+
+    ``parameters`` are those of covered layers, ``fallback`` is the optimizer of the others, ``trained`` are all.
+    """
+
+    policy: Any
+    counters: ClassVar[Mapping[str, int]]
+    keeps_earlier = False
+
+    def __init__(
+        self,
+        net: nn.Cell,
+        learning_rate: Any,
+        settings: Mapping[str, Any],
+        *,
+        skip: Sequence[str],
+        params: Any,
+        weight_decay: Any,
+        loss_scale: float,
+        nonfinite: str,
+    ) -> None:
+        if not isinstance(net, nn.Cell):
+            raise InvalidArgument(
+                f"net: found {type(net).__name__}, expected a mindspore.nn.Cell: these methods need its layers; pass "
+                "net, not net.trainable_params()"
+            )
+        check_settings(settings, skip)
+        params = list(net.trainable_params() if params is None else params)
+        groups = groups_of(params, learning_rate, weight_decay) if params else []
+        wanted = {id(param): param for group in groups for param in group["params"]}
+        check_owned(net, wanted)
+        found = discover(net, wanted, tuple(skip))
+        if not found.layers:
+            reasons = ", ".join(sorted(set(found.reasons.values()))) or "it has no trained parameters"
+            raise InvalidArgument(
+                f"net: found {type(net).__name__} with no layer that {type(self).__name__} covers ({reasons}), "
+                "expected at least one Dense, Conv, Embedding or normalisation layer; use AdamW"
+            )
+        covered = {id(param) for layer in found.layers for param in layer.params}
+        own, others = split(groups, covered)
+        rule, values = self.covered_rule(settings)
+        super().__init__(rule, own, learning_rate, values, weight_decay, loss_scale, nonfinite)
+        self.settings = dict(settings)
+        self.layers, self.reasons = tuple(found.layers), found.reasons
+        self.kl_clip = None if settings["kl_clip"] is None else Tensor(settings["kl_clip"], ms.float64)
+        self.damping_now = Parameter(Tensor(settings["damping"], ms.float64), name="damping", requires_grad=False)
+        self.usable = Parameter(Tensor(np.ones(len(self.parameters), bool)), name="usable", requires_grad=False)
+        self.falls_back = bool(others)
+        if others:
+            self.fallback = self._fallback(others, settings, loss_scale)
+        rest = list(self.fallback.parameters) if others else []
+        self.trained, self.own_count = ParameterTuple([*self.parameters, *rest]), len(self.parameters)
+        self._bind_layers()
+        LOG.info("%s\n%s", type(self).__name__, self.plan())
+
+    def covered_rule(self, settings: Mapping[str, Any]) -> tuple[Rule, dict[str, float]]:
+        """Momentum on natural gradients, and its hyperparameters."""
+        rule = sgd_rule(settings)
+        names = [name for name in ("momentum", "dampening") if name in rule.hyperparameters]
+        return rule, {name: settings[name] for name in names}
+
+    def _fallback(self, groups: list[dict[str, Any]], settings: Mapping[str, Any], loss_scale: float) -> RuleOptimizer:
+        rule = RULES["adamw"] if settings["fallback"] == "adamw" else sgd_rule(settings)
+        values = {name: settings[name] for name in rule.hyperparameters if name not in ("lr", "weight_decay")}
+        made = RuleOptimizer(
+            rule, groups, settings["fallback_lr"], values, settings["weight_decay"], loss_scale, "skip"
+        )
+        users = set(map(id, made.parameters))
+        for param in made.get_parameters():
+            if id(param) not in users:
+                param.name = f"fallback.{param.name}"
+        return made
+
+    def _bind_layers(self) -> None:
+        """States and blocks of the layers, and the place of each parameter's direction among the blocks' results."""
+        block = self.settings["block_size"]
+        self.states = {
+            layer: State(layer, block, self.layer_counters(layer), self.keeps_earlier) for layer in self.layers
+        }
+        self.state = ParameterTuple([param for state in self.states.values() for param in state.parameters()])
+        places = {id(param): place for place, param in enumerate(self.parameters)}
+        self.layer_places = tuple(tuple(places[id(param)] for param in layer.params) for layer in self.layers)
+        order = [place for layer in self.layer_places for place in layer]
+        self.direction_places = tuple(order.index(place) for place in range(len(self.parameters)))
+        self.blocks = nn.CellList([self._block(layer) for layer in self.layers], auto_prefix=False)
+        ours = [param for param in self.get_parameters() if id(param) not in set(map(id, self.trained))]
+        name_apart(ours, self.trained)
+
+    def layer_counters(self, layer: Layer) -> Mapping[str, int]:
+        """The policy's counters of a layer."""
+        return self.counters
+
+    def _block(self, layer: Layer) -> nn.Cell:
+        state = self.states[layer]
+        if isinstance(layer, Norm):
+            return blocks.NormBlock(layer, state.arrays["factor_f"], self.damping_now)
+        kind = blocks.EmbeddingBlock if isinstance(layer, Embedding) else blocks.MatrixBlock
+        return kind(layer, state.inverses["inverse_a"], state.inverses["inverse_g"])
+
+    # In the graph
+
+    def natural(self, gradients):
+        """Natural gradients by parameter, within the trust region."""
+        parts: Any = ()
+        for block, places in zip(self.blocks, self.layer_places):  # noqa: B905 - strict= cannot be traced
+            parts = parts + block([gradients[place] for place in places])
+        directions: Any = [parts[place] for place in self.direction_places]
+        if self.kl_clip is None:
+            return directions
+        rates = [self.group_values(group)["lr"] for group in range(self.group_count)]
+        slopes = [
+            ops.cast(trust_region.inner_product(xp, direction, ops.cast(grad, direction.dtype)), ms.float64)
+            * rates[group]
+            * rates[group]
+            for direction, grad, group in zip(directions, gradients, self.group_of)  # noqa: B905
+        ]
+        nu = trust_region.kl_scale(xp, ops.stack(slopes).sum(), clip=self.kl_clip)
+        return [direction * ops.cast(nu, direction.dtype) for direction in directions]
+
+    def bounded_step(self, gradients, good, factor):
+        """Take the step if ``good``, and gradients times ``factor`` and directions are finite; else count a refusal."""
+        own = self.unscaled(gradients[: self.own_count], factor)
+        others = gradients[self.own_count :]
+        good = ops.logical_and(good, self.all_finite(own, ()))
+        if self.falls_back:
+            others = self.fallback.unscaled(others, factor)
+            good = ops.logical_and(good, self.fallback.all_finite(others, ()))
+        directions = self.natural(own)
+        usable = ops.stack([ops.isfinite(direction).all() for direction in directions])
+        ops.assign(self.usable, usable)
+        good = ops.logical_and(good, usable.all())
+        if good:
+            self.take_step(directions)
+            self.moved()
+            if self.falls_back:
+                self.fallback.take_step(others)
+        else:
+            self.refuse()
+        return good
+
+    def moved(self):
+        """What a method does after the parameters moved."""
+        return True
+
+    # On the host
+
+    def __call__(self, gradients: Any) -> Any:
+        """Refused: without a forward pass there are no statistics."""
+        raise InvalidState(
+            f"{type(self).__name__} needs statistics of the layers: train with hessiod.mindspore.TrainStep(net, "
+            "loss_fn, opt)"
+        )
+
+    def construct(self, gradients):
+        """Refused in a graph too, which can raise only Python's own exceptions."""
+        raise RuntimeError("this optimizer needs statistics: train with hessiod.mindspore.TrainStep(net, loss_fn, opt)")
+
+    def step_with(self, net: nn.Cell, loss_fn: Any, loss_scale: Any) -> KroneckerStep:
+        """The training step that :class:`~hessiod.mindspore.TrainStep` runs."""
+        return KroneckerStep(net, loss_fn, self, loss_scale)
+
+    def plan(self) -> Plan:
+        """What each trained parameter gets: a table of name, shape, treatment and detail."""
+        covered = {id(param): layer for layer in self.layers for param in layer.params}
+        block, fallback = self.settings["block_size"], self.settings["fallback"]
+        rows = []
+        for param in self.trained:
+            layer = covered.get(id(param))
+            treatment, detail = (
+                (fallback, self.reasons[param.name]) if layer is None else (type(self).__name__, describe(layer, block))
+            )
+            rows.append(Row(param.name, tuple(param.shape), treatment, detail))
+        return Plan(rows)
+
+    @property
+    def damping(self) -> float:
+        """The damping; set it to change it for all layers from the next inverses on."""
+        return float(self.damping_now.asnumpy())
+
+    @damping.setter
+    def damping(self, value: float) -> None:
+        check_settings({**self.settings, "damping": value}, ())
+        put(self.damping_now, np.array(value, np.float64))
+
+    @property
+    def curvature_due(self) -> bool:
+        """Whether the coming step wants statistics of at least one layer."""
+        return any(map(self._wanted, self.layers))
+
+    def _wanted(self, layer: Layer) -> tuple[str, ...]:
+        return self.policy.wanted(layer, self.states[layer].numbers(), self.steps + 1, self.settings)
+
+    @contextmanager
+    def refreshed(self, sums: Mapping[Layer, Mapping[str, Any]], targets: float, scale: float) -> Iterator[bool]:
+        """With new factors and inverses in place; as it was if the step is refused. False if they are not finite.
+
+        ``sums`` are of ``targets`` targets, of a loss multiplied by ``scale``.
+        """
+        before: list[tuple[Parameter, Any]] = []
+        damping, refused = self.damping, int(self.refused.asnumpy())
+        try:
+            statistics = self._statistics(sums, targets, scale) if sums else {}
+            if statistics is not None:
+                self.prepare()
+                for layer, new in self._fresh(statistics).items():
+                    before += self.states[layer].write(new)
+            yield statistics is not None
+        except BaseException:
+            self._put_back(before, damping)
+            raise
+        if int(self.refused.asnumpy()) != refused:
+            self._put_back(before, damping)
+
+    def _put_back(self, before: list[tuple[Parameter, Any]], damping: float) -> None:
+        for param, array in reversed(before):
+            put(param, array)
+        put(self.damping_now, np.array(damping, np.float64))
+
+    def prepare(self) -> None:
+        """What a method does before a step: its schedule of damping."""
+
+    def _fresh(self, statistics: Mapping[Layer, Mapping[str, Any]]) -> dict[Layer, dict[str, Any]]:
+        """New entries of the layers' states, from statistics and from inverses that are due."""
+        group = {**self.settings, "damping": self.damping}
+        settings = blocks.Settings(group["damping"], group["inverse"], group["block_size"])
+        fresh = {}
+        for layer, state in self.states.items():
+            held = state.read()
+            new, invert = self.policy.fold(layer, held, statistics.get(layer, {}), self.steps + 1, group)
+            a, g = (new.get(name, held.get(name)) for name in ("factor_a", "factor_g"))
+            if invert and a is not None and g is not None:
+                new |= blocks.inverted(layer, a, g, settings)
+            if new:
+                fresh[layer] = new
+        return fresh
+
+    def _statistics(
+        self, sums: Mapping[Layer, Mapping[str, Any]], targets: float, scale: float
+    ) -> dict[Layer, dict[str, Any]] | None:
+        """A and G, or the unit-wise sums, of the layers that want them; None if they are not finite and may not be."""
+        if not targets:
+            raise InvalidState("every target is ignored; skip batches that hold only padding")
+        loss_gradient = scale / targets if self.settings["fisher"] == "empirical" else 1.0
+        scalars = factors.gradient_scale(targets=targets, loss_gradient=loss_gradient)
+        found: dict[Layer, dict[str, Any]] = {}
+        for layer in self.layers:
+            wanted, parts = self._wanted(layer), sums[layer]
+            if wanted and not parts["rows"]:
+                raise InvalidState(
+                    f"layer {layer.name}: its forward was not seen on the way from the inputs to the loss; leave it "
+                    f"out with skip=[{layer.name!r}]"
+                )
+            if not all(np.isfinite(parts[name]).all() for name in wanted):
+                if self.nonfinite == "raise" and scale <= 1:
+                    raise NonFinite(
+                        f"layer {layer.name}: the curvature estimate holds NaN or infinity, from its inputs or from "
+                        "the gradients of its outputs; nothing was changed. Look for NaN in the batch, lower "
+                        "learning_rate, or construct the optimizer with nonfinite='skip' to pass over such steps"
+                    )
+                return None
+            found[layer] = {name: self._factor(name, parts, scalars) for name in wanted}
+        return {layer: parts for layer, parts in found.items() if parts}
+
+    def _factor(self, name: str, parts: Mapping[str, Any], scale: Mapping[str, float]) -> Any:
+        if name == "a":
+            return factors.input_factor(np_xp, parts["a"], inverse_rows=1.0 / float(parts["rows"]))
+        return factors.gradient_factor(np_xp, parts[name], **scale)
+
+    def raise_if_refused(self) -> None:
+        """Raise :class:`NonFinite` if the last step was refused and the optimizer was told to raise."""
+        if self.nonfinite == "skip":
+            return
+        super().raise_if_refused()
+        if self.falls_back:
+            bad = [
+                p.name for p, ok in zip(self.fallback.parameters, self.fallback.finite.asnumpy(), strict=True) if not ok
+            ]
+            if bad:
+                raise NonFinite(f"the gradient of parameter {bad[0]!r} holds NaN or infinity; nothing was changed")
+        bad = [p.name for p, fine in zip(self.parameters, self.usable.asnumpy(), strict=True) if not fine]
+        if bad:
+            raise NonFinite(f"the natural gradient of {bad[0]!r} is not finite; nothing was changed. Raise damping")
+
+
+def check_owned(net: nn.Cell, wanted: Mapping[int, Parameter]) -> None:
+    """Raise for a parameter that is not one of the net's."""
+    known = {id(param) for param in net.get_parameters()}
+    for key, param in wanted.items():
+        if key not in known:
+            raise InvalidArgument(f"params: parameter {param.name!r} is not one of the net's")
+
+
+def split(groups: list[dict[str, Any]], covered: set[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The groups' covered parameters, and the others with the fallback's learning rate."""
+    own, others = [], []
+    for group in groups:
+        inside = [param for param in group["params"] if id(param) in covered]
+        outside = [param for param in group["params"] if id(param) not in covered]
+        if inside:
+            own.append({"params": inside, "lr": group["lr"], "weight_decay": group["weight_decay"]})
+        if outside:
+            others.append({"params": outside, "weight_decay": group["weight_decay"]})
+    return own, others
