@@ -18,6 +18,7 @@ from hessiod.backends.checkpoint.renaming import renamer
 from hessiod.backends.checkpoint.state import Loaded, Names, load_state, save_state
 from hessiod.backends_mindspore.adapter import RuleOptimizer
 from hessiod.backends_mindspore.holder import put
+from hessiod.backends_mindspore.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_mindspore.second_order import CurvatureOptimizer, GaussNewtonOptimizer, HutchinsonOptimizer
 from hessiod.core.errors import InvalidArgument
 
@@ -97,6 +98,11 @@ class MindSporeBridge:
             raise InvalidArgument(
                 f"optimizer: found {type(optimizer).__name__}, expected one of hessiod.mindspore, or None; keep "
                 "another one in a file of mindspore.save_checkpoint"
+            )
+        if isinstance(optimizer, KroneckerOptimizer):
+            raise InvalidArgument(
+                f"optimizer: found {type(optimizer).__name__} on MindSpore, whose factors this file has no place for; "
+                "keep its state in a file of mindspore.save_checkpoint"
             )
         self.versions = {"mindspore": ms.__version__, "numpy": np.__version__}
         self.optimizer: RuleOptimizer | None = optimizer

@@ -66,20 +66,28 @@ class State:
         return found
 
     def write(self, new: Mapping[str, Any]) -> list[tuple[Parameter, np.ndarray]]:
-        """Put new entries in place; what was there before, to put it back."""
-        before = []
-        for name, value in new.items():
-            if name in self.counters:
-                numbers = value if isinstance(value, tuple) else (value,)
-                pairs = [(self.counters[name][1], np.array([inf if n is None else n for n in numbers], np.float64))]
-            elif name in self.inverses:
-                pairs = list(zip(self.inverses[name], value, strict=True))
-            else:
-                pairs = [(self.arrays[name], value)]
-            for param, array in pairs:
-                before.append((param, param.asnumpy().copy()))
-                put(param, np.ascontiguousarray(array, before[-1][1].dtype))
+        """Put new entries in place; what was there before, to put it back.
+
+        Everything is copied first: what a policy read, and hands on under another name, is a view.
+        """
+        pairs = [
+            (param, np.array(array, param.asnumpy().dtype))
+            for name, value in new.items()
+            for param, array in self._places(name, value)
+        ]
+        before = [(param, param.asnumpy().copy()) for param, _ in pairs]
+        for param, array in pairs:
+            put(param, array)
         return before
+
+    def _places(self, name: str, value: Any) -> list[tuple[Parameter, Any]]:
+        """An entry's Parameters, each with its array."""
+        if name in self.counters:
+            numbers = value if isinstance(value, tuple) else (value,)
+            return [(self.counters[name][1], [inf if n is None else n for n in numbers])]
+        if name in self.inverses:
+            return list(zip(self.inverses[name], value, strict=True))
+        return [(self.arrays[name], value)]
 
 
 def empty(name: str, shape: tuple[int, ...], dtype: Any) -> Parameter:

@@ -10,6 +10,7 @@ from mindspore import Tensor, nn
 from torch.nn import functional as F
 
 from hessiod import torch as on_torch
+from hessiod.checkpoint import save
 from hessiod.core import InvalidArgument, InvalidState, NonFinite
 from hessiod.mindspore import KFAC, SPNGD, THOR, TrainStep
 
@@ -110,15 +111,15 @@ def test_a_batch_given_thrice_takes_the_same_step():
 class Ours(nn.Cell):
     def __init__(self):
         super().__init__()
-        self.conv = nn.Conv2d(2, 4, 3, stride=2, pad_mode="pad", padding=1, has_bias=True)
+        self.conv = nn.Conv2d(2, 4, 3, stride=2, pad_mode="pad", padding=1)
         self.bn = nn.BatchNorm2d(4)
-        self.grouped = nn.Conv2d(4, 4, 2, pad_mode="valid", group=2)
+        self.grouped = nn.Conv2d(4, 4, 2, pad_mode="valid", group=2, has_bias=True)
         self.norm = nn.LayerNorm((4,), epsilon=1e-5)
         self.head = nn.Dense(4, 3)
         self.scale = ms.Parameter(Tensor(np.ones(4, np.float32)), name="scale")
 
     def construct(self, x):
-        x = self.grouped(ms.ops.relu(self.bn(self.conv(x))))
+        x = self.grouped(ms.ops.tanh(self.bn(self.conv(x))))
         x = self.norm(x.reshape((x.shape[0], 4, -1)).swapaxes(1, 2))
         return self.head(self.scale * x.mean(1))
 
@@ -126,15 +127,15 @@ class Ours(nn.Cell):
 class Theirs(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv = torch.nn.Conv2d(2, 4, 3, stride=2, padding=1)
+        self.conv = torch.nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=False)
         self.bn = torch.nn.BatchNorm2d(4)
-        self.grouped = torch.nn.Conv2d(4, 4, 2, groups=2, bias=False)
+        self.grouped = torch.nn.Conv2d(4, 4, 2, groups=2)
         self.norm = torch.nn.LayerNorm(4)
         self.head = torch.nn.Linear(4, 3)
         self.scale = torch.nn.Parameter(torch.ones(4))
 
     def forward(self, x):
-        x = self.grouped(torch.relu(self.bn(self.conv(x))))
+        x = self.grouped(torch.tanh(self.bn(self.conv(x))))
         x = self.norm(x.flatten(2).mT)
         return self.head(self.scale * x.mean(1))
 
@@ -160,14 +161,17 @@ def pair():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_torch_has_the_same_weights_after_fifty_steps(kind):
+    """The net is smooth and the targets can be learned; with ReLU, random targets and less damping torch is 8e-3 away
+    from itself after 50 steps when its first weights are moved by 1e-7.
+    """
     make, make_torch, options = KINDS[kind]
     ours, theirs = pair()
-    opt, other = make(ours, 0.05, **options), make_torch(theirs, 0.05, **options)
-    step = TrainStep(ours, nn.CrossEntropyLoss(), opt)
+    options = {**options, "damping": 0.1}
+    opt, other = make(ours, 0.02, **options), make_torch(theirs, 0.02, **options)
+    step, teacher = TrainStep(ours, nn.CrossEntropyLoss(), opt), np.random.default_rng(99).normal(size=(72, 3))
     for number in range(50):
-        generator = np.random.default_rng(number)
-        x = generator.normal(size=(16, 2, 6, 6)).astype(np.float32)
-        y = generator.integers(3, size=16)
+        x = np.random.default_rng(number).normal(size=(32, 2, 6, 6)).astype(np.float32)
+        y = (x.reshape(32, 72) @ teacher).argmax(1)
         step(Tensor(x), Tensor(y.astype(np.int32)))
         F.cross_entropy(theirs(torch.from_numpy(x)), torch.from_numpy(y)).backward()
         other.step()
@@ -178,9 +182,8 @@ def test_torch_has_the_same_weights_after_fifty_steps(kind):
             expected = weights[torch_name(name)]
             distance = np.linalg.norm(param.asnumpy() - expected) / np.linalg.norm(expected)
             assert distance < 1e-4, (name, distance)
-    assert str([row[2:] for row in opt.plan()]) == str(
-        [row[2:] for name in [p.name for p in opt.trained] for row in other.plan() if row[0] == torch_name(name)]
-    )
+    found = {torch_name(row.parameter): row[2:] for row in opt.plan() if row.parameter != "scale"}
+    assert found == {row.parameter: row[2:] for row in other.plan() if row.parameter != "scale"}
 
 
 def test_torch_draws_the_same_targets():
@@ -207,7 +210,7 @@ def test_torch_draws_the_same_targets():
 # Policies
 
 
-def test_spngd_refreshes_each_statistic_at_its_own_intervals(mode):
+def test_spngd_refreshes_each_statistic_at_its_own_intervals():
     """Weights that hardly move: the statistics of a fixed batch stand still, and intervals are Fibonacci's."""
     net, (x, y) = small(), rows(8)
     opt = SPNGD(net, 1e-9, momentum=0.0)
@@ -230,7 +233,7 @@ def test_thor_freezes_layers_that_stand_still():
     step(x, y)
 
 
-def test_the_trust_region_uses_the_present_rate_and_schedules_work(mode):
+def test_the_trust_region_uses_the_present_rate_and_schedules_work():
     """Without momentum ``lr^2 <V, grad>`` of each step is kappa at every rate where it binds."""
     ms.set_seed(0)
     net, (x, y) = nn.Dense(4, 3), rows(32)
@@ -421,3 +424,10 @@ def test_without_a_train_step_it_is_refused():
         InvalidState, match=r"KFAC needs statistics of the layers: train with hessiod\.mindspore\.TrainStep"
     ):
         KFAC(net)(tuple(net.trainable_params()))
+
+
+def test_checkpoint_files_of_hessiod_refuse_it_by_name(tmp_path):
+    net = small()
+    with pytest.raises(InvalidArgument, match=r"optimizer: found KFAC .* mindspore\.save_checkpoint"):
+        save(tmp_path / "file", net, KFAC(net))
+    assert not list(tmp_path.iterdir())
