@@ -151,6 +151,9 @@ class CurvatureOptimizer(RuleOptimizer):
                     estimates[param] = -estimates[param]
         return estimates
 
+    def _only_initialises(self, work: list[tuple[int, Tensor, Tensor]]) -> bool:
+        return self._pending is None and super()._only_initialises(work)
+
     def _settled(self) -> None:
         self._pending = None
 
