@@ -17,6 +17,7 @@
 ``enclosure``     which results a faithful evaluation may have
 ``formulas``      the published formulas in extended precision
 ``inputs``        arrays that kernels find hard
+``mutation``      changes every kernel in turn and sees whether level 1 notices
 ``result``        header, rows and digest of a run
 ``report``        a result as JSON, Markdown and HTML
 ``verify``        a report read back: form, digest, set of cases

@@ -27,7 +27,7 @@ class NumpyBackend:
     name = "numpy"
     namespace: ModuleType | None = namespace
     routes: tuple[Route, ...] = (Route("eager", run),)
-    dtypes = ("float32", "float64")
+    dtypes: tuple[str, ...] = ("float32", "float64")
     optimizers: Mapping[str, Callable[..., Any]] = {}
 
     def versions(self) -> Mapping[str, str]:
