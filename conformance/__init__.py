@@ -19,6 +19,7 @@
 ``inputs``        arrays that kernels find hard
 ``mutation``      changes every kernel in turn and sees whether level 1 notices
 ``result``        header, rows and digest of a run
+``matrix``        the rows laid out by level, subject and backend, and counted
 ``report``        a result as JSON, Markdown and HTML
 ``verify``        a report read back: form, digest, set of cases
 ``compare``       what changed between two reports

@@ -27,7 +27,7 @@ class Check:
     """One call that a backend must survive, and the kinds of rows that it gives.
 
     ``run(*data)`` returns a finding of each kind; ``after`` names the checks whose data it takes. A check with a reason
-    in ``unsupported`` is not run.
+    in ``unsupported`` is not run. ``slow`` says what it belongs to, if a quick run leaves it out.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Check:
     run: Callable[..., Iterable[Finding]] = field(compare=False, repr=False, default=lambda: ())
     after: tuple[str, ...] = ()
     unsupported: str = ""
+    slow: str = ""
 
     @property
     def case_ids(self) -> tuple[str, ...]:

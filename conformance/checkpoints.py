@@ -26,6 +26,7 @@ from hessiod.conformance.trajectories import BUDGETS, FLOAT32_ULP
 
 CUT, END = 12, 24
 BUDGET = BUDGETS[50]
+QUICK = "digits.adamw"
 
 
 def begun(backend: Backend, problem: Problem, optimizer: str) -> Trainer:
@@ -110,6 +111,7 @@ def reason(backend: Backend, kind: str) -> str:
 def run_checks(backends: Sequence[Backend], problem: Problem, optimizer: str) -> Iterator[Check]:
     """The checks of one run."""
     subject, kind = f"L5/{problem.name}.{optimizer}", problem.config(optimizer).kind
+    slow = "" if subject == f"L5/{QUICK}" else f"L5: runs but {QUICK}"
     reasons = {backend.name: reason(backend, kind) for backend in backends}
     able = [backend for backend in backends if not reasons[backend.name]]
     for backend in backends:
@@ -119,6 +121,7 @@ def run_checks(backends: Sequence[Backend], problem: Problem, optimizer: str) ->
             kinds=("resumed",),
             run=partial(uncut, backend, problem, optimizer),
             unsupported=reasons[backend.name],
+            slow=slow,
         )
     for first, second in permutations(able, 2):
         yield Check(
@@ -127,4 +130,5 @@ def run_checks(backends: Sequence[Backend], problem: Problem, optimizer: str) ->
             kinds=("arrays", f"all-{first.name}", f"all-{second.name}"),
             run=partial(moved, first, second, problem, optimizer),
             after=(f"{subject}/{first.name}", f"{subject}/{second.name}"),
+            slow=slow,
         )

@@ -199,6 +199,7 @@ def kernel_checks(backend: Backend) -> Iterator[Check]:
                     **identified(backend, level="L1", rule=subject.rule, dtype=dtype),
                     kinds=KINDS,
                     run=partial(findings, subject, backend, route, np.dtype(dtype)),
+                    slow="L1: routes that compile for seconds" if route.compiles else "",
                 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,50 +10,16 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from hessiod.backends.checkpoint import write_atomically
+from hessiod.conformance import matrix
 from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED, XFAIL, Case
 from hessiod.conformance.result import Report
 
 
 def figure(value: float | None) -> str:
     """An ULP figure in three digits."""
-    return "" if value is None else "0" if value == 0 else f"{value:.3g}"
-
-
-SECTIONS = {
-    "formula": "Level 1: kernels against the published formulas",
-    "agreement": "Level 1: kernels against the numpy backend",
-    "L4": "Level 4: training runs of the character GPT and of the digits perceptron",
-}
-Matrix = dict[str, dict[str, Case]]
-
-
-def matrices(cases: list[Case]) -> dict[str, Matrix]:
-    """By section, kernel or run, and column (backend, route, dtype): the row that comes nearest to failing."""
-    found: dict[str, Matrix] = {title: {} for title in SECTIONS.values()}
-    for case in cases:
-        parts = case.id.split("/")
-        if case.level == "L1" and len(parts) == 6:
-            title, column = SECTIONS[parts[5]], " ".join(parts[2:5])
-        else:
-            title, column = SECTIONS["L4"], f"{case.backend} against {parts[3]}" if len(parts) > 3 else case.backend
-        cells = found[title].setdefault(parts[1], {})
-        if column not in cells or strain(case) > strain(cells[column]):
-            cells[column] = case
-    return {title: matrix for title, matrix in found.items() if matrix}
-
-
-def columns(matrix: Matrix) -> list[str]:
-    """The columns of a matrix, in the order of their first appearance."""
-    return list(dict.fromkeys(column for cells in matrix.values() for column in cells))
-
-
-def strain(case: Case) -> float:
-    """How much of its budget a row used; a failure is beyond any."""
-    if case.verdict == FAIL:
-        return float("inf")
-    if not case.worst_ulp:
-        return 0.0
-    return case.worst_ulp / case.budget_ulp if case.budget_ulp else 1.0
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if 999.5 <= value < 1e7 else f"{value:.3g}"
 
 
 def headline(report: Report) -> str:
@@ -60,6 +27,8 @@ def headline(report: Report) -> str:
     line = f"{report.count(PASS)} passed, {report.count(FAIL)} failed, {report.count(UNSUPPORTED)} unsupported"
     if report.count(XFAIL):
         line += f", {report.count(XFAIL)} known to fail"
+    if report.header["selection"].get("quick"):
+        line = f"quick run: {line}"
     return f"PARTIAL, interrupted: {line}" if report.partial else line
 
 
@@ -69,24 +38,67 @@ def as_json(report: Report) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """The report for a pull request: what failed in full, what passed by rule and backend."""
-    lines = ["# Conformance report", "", f"**{headline(report)}**", ""]
-    for name in ("hessiod", "python", "platform"):
-        lines.append(f"- {name} {report.header[name]}")
-    for name, versions in report.header["backends"].items():
-        known = ", ".join(f"{key} {value}" for key, value in versions.items())
-        lines.append(f"- {name}: {known}; {', '.join(report.header['devices'][name])}")
-    lines += [f"- case set `{report.header['case_set'][:16]}`, digest `{report.digest[:16]}`", ""]
-    failed = [case for case in report.cases if case.verdict != PASS]
-    for title, rows in (("Not passed", failed), ("Passed", [case for case in report.cases if case.verdict == PASS])):
+    """The report for a pull request: counts, what failed in full, the rest folded."""
+    lines = ["# Conformance report", "", f"**{headline(report)}**", "", *counts_table(report.cases), ""]
+    for title, verdict in (("Failed", FAIL), ("Known to fail", XFAIL)):
+        rows = [case for case in report.cases if case.verdict == verdict]
         if rows:
-            lines += [f"## {title}", "", "| case | worst, ULP | budget, ULP | verdict | why |", "|---|---|---|---|---|"]
-            lines += [
-                f"| {row.id} | {figure(row.worst_ulp)} | {figure(row.budget_ulp)} | {row.verdict} | {row.why} |"
-                for row in rows
-            ]
-            lines.append("")
-    return "\n".join(lines)
+            lines += [f"## {title}", "", *case_table(rows), ""]
+    reasons = matrix.by_reason(report.cases)
+    if reasons:
+        listed = ["| rows | backends | reason |", "|---|---|---|"]
+        for reason, rows in reasons.items():
+            backends = ", ".join(dict.fromkeys(row.backend for row in rows))
+            listed.append(f"| {len(rows)} | {backends} | {escaped(reason)} |")
+        lines += folded(f"{report.count(UNSUPPORTED)} unsupported, by reason", listed)
+    passed = [case for case in report.cases if case.verdict == PASS]
+    if passed:
+        lines += folded(f"{len(passed)} passed", case_table(passed))
+    return "\n".join([*lines, *folded("Versions, devices, digests", versions(report)), *left_out(report)])
+
+
+def counts_table(cases: list[Case]) -> list[str]:
+    """Passed of all rows that ran, by level and backend."""
+    tally = matrix.tally(cases)
+    backends = sorted({backend for counts in tally.values() for backend in counts})
+    lines = [f"| level | {' | '.join(backends)} |", "|---|" + "---|" * len(backends)]
+    for level, counts in tally.items():
+        cells = (matrix.counted(counts[backend]) if backend in counts else "" for backend in backends)
+        lines.append(f"| {level} | {' | '.join(cells)} |")
+    return lines
+
+
+def case_table(rows: list[Case]) -> list[str]:
+    """Rows with their figures."""
+    return [
+        "| case | worst, ULP | budget, ULP | why |",
+        "|---|---|---|---|",
+        *(f"| {row.id} | {figure(row.worst_ulp)} | {figure(row.budget_ulp)} | {escaped(row.why)} |" for row in rows),
+    ]
+
+
+def escaped(text: str) -> str:
+    """Text that stays in its cell of a Markdown table and is no markup."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+
+
+def folded(title: str, lines: list[str]) -> list[str]:
+    """Lines that a page shows on demand."""
+    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>", ""]
+
+
+def versions(report: Report) -> list[str]:
+    """What the results depend on, a line each."""
+    lines = [f"- {name} {report.header[name]}" for name in ("hessiod", "python", "platform")]
+    for name, known in report.header["backends"].items():
+        said = ", ".join(f"{key} {value}" for key, value in known.items())
+        lines.append(f"- {name}: {said}; {', '.join(report.header['devices'][name])}")
+    return [*lines, f"- case set `{report.header['case_set'][:16]}`, digest `{report.digest[:16]}`"]
+
+
+def left_out(report: Report) -> list[str]:
+    """What a quick run left out, a line each."""
+    return [f"- left out of this quick run: {line}" for line in report.header["selection"].get("left_out", ())]
 
 
 def as_html(report: Report) -> str:
@@ -99,7 +111,17 @@ def as_html(report: Report) -> str:
     )
     environment.filters["figure"] = figure
     return environment.get_template("report.html").render(
-        report=report, headline=headline(report), matrices=matrices(report.cases), columns=columns, strain=strain
+        report=report,
+        headline=headline(report),
+        sections=matrix.sections(report.cases),
+        tally=matrix.tally(report.cases),
+        counted=matrix.counted,
+        detail=matrix.detail,
+        strain=matrix.strain,
+        nearest=matrix.nearest(report.cases),
+        reasons=matrix.by_reason(report.cases),
+        failed=[case for case in report.cases if case.verdict == FAIL],
+        known=[case for case in report.cases if case.verdict == XFAIL],
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from hessiod.conformance.case import FAIL, PASS, XFAIL, Case
 from hessiod.conformance.check import Check
@@ -19,12 +21,13 @@ class Selection:
     """Checks by level and by glob patterns over row ids, such as ``L1/sophia*`` or ``*/float64/*``.
 
     A row is chosen if it matches one of ``include`` (or there is none) and none of ``exclude``. A pattern without a
-    wildcard stands for everything that begins with it.
+    wildcard stands for everything that begins with it. ``quick`` leaves out the checks that are marked as slow.
     """
 
     levels: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    quick: bool = False
 
     def __post_init__(self) -> None:
         for level in self.levels:
@@ -39,9 +42,23 @@ class Selection:
             and not any(matches(case_id, pattern) for pattern in self.exclude)
         )
 
-    def document(self) -> dict[str, list[str]]:
-        """The selection as a report's header holds it."""
-        return {name: list(getattr(self, name)) for name in ("levels", "include", "exclude")}
+    def document(self, checks: Sequence[Check] = ()) -> dict[str, Any]:
+        """The selection as a report's header holds it; ``checks`` are those that it chooses from."""
+        patterns = {name: list(getattr(self, name)) for name in ("levels", "include", "exclude")}
+        return {**patterns, "quick": self.quick, "left_out": self.left_out(checks)}
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Selection:
+        """The selection that a report's header holds; reports of older releases are never quick."""
+        patterns = {name: tuple(document[name]) for name in ("levels", "include", "exclude")}
+        return cls(**patterns, quick=document.get("quick", False))
+
+    def left_out(self, checks: Sequence[Check]) -> list[str]:
+        """What a quick run leaves out of the rows that are chosen otherwise, with the number of rows."""
+        if not self.quick:
+            return []
+        rows = Counter(check.slow for check in self.narrowed(checks) for _ in check.kinds if check.slow)
+        return [f"{what}: {count} rows" for what, count in rows.items()]
 
     def choose(self, checks: Sequence[Check]) -> list[Check]:
         """The checks of which a row is chosen; a pattern that matches nothing is an error."""
@@ -52,14 +69,19 @@ class Selection:
                     raise InvalidArgument(
                         f"{name}: {pattern!r} matches none of {len(ids)} rows; ids look like {', '.join(ids[:1])}"
                     )
+        chosen = [check for check in self.narrowed(checks) if not (self.quick and check.slow)]
+        if not chosen:
+            names = "level, include, exclude" + (", quick" if self.quick else "")
+            raise InvalidArgument(f"{names}: together they leave none of {len(ids)} rows; widen one")
+        return chosen
+
+    def narrowed(self, checks: Sequence[Check]) -> list[Check]:
+        """The checks with the kinds that level and patterns leave, slow ones among them."""
         narrowed = (
             replace(check, kinds=tuple(kind for kind in check.kinds if self.wants(check.level, f"{check.id}/{kind}")))
             for check in checks
         )
-        chosen = [check for check in narrowed if check.kinds]
-        if not chosen:
-            raise InvalidArgument(f"level, include, exclude: together they leave none of {len(ids)} rows; widen one")
-        return chosen
+        return [check for check in narrowed if check.kinds]
 
 
 EVERYTHING = Selection()

@@ -72,7 +72,8 @@ def run_suite(
 
     Interrupted (Ctrl-C), it returns the rows so far as a report that says it is partial.
     """
-    checks = selection.choose(plan(chosen))
+    planned = plan(chosen)
+    checks = selection.choose(planned)
     cases: list[Case] = []
     partial = False
     try:
@@ -81,11 +82,11 @@ def run_suite(
             on_case(case)
     except KeyboardInterrupt:
         partial = True
-    return Report(header(chosen, checks, selection, partial), cases)
+    return Report(header(chosen, checks, selection.document(planned), partial), cases)
 
 
 def header(
-    chosen: Sequence[Listing], checks: Sequence[Check], selection: Selection, partial: bool = False
+    chosen: Sequence[Listing], checks: Sequence[Check], selection: dict[str, Any], partial: bool = False
 ) -> dict[str, Any]:
     """What the results depend on, and what was asked."""
     backends: list[Backend] = [listing.backend for listing in chosen if listing.backend is not None]
@@ -96,7 +97,7 @@ def header(
         "processor": platform.machine(),
         "backends": {backend.name: dict(backend.versions()) for backend in backends},
         "devices": {backend.name: list(backend.devices()) for backend in backends},
-        "selection": selection.document(),
+        "selection": selection,
         "case_set": case_set((identity for check in checks for identity in check.case_ids), golden.digest()),
         "partial": partial,
     }

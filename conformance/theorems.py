@@ -42,6 +42,7 @@ def theorem_checks(backend: Backend) -> Iterator[Check]:
                     kinds=("theorem",),
                     run=partial(found, theorem, backend, route),
                     unsupported="" if "float64" in backend.dtypes else "the backend has no float64",
+                    slow="" if route == backend.routes[0] else "L3: theorems on all routes but a backend's first",
                 )
 
 

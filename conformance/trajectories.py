@@ -20,6 +20,7 @@ from hessiod.conformance.problems import PROBLEMS, Problem, golden
 
 BUDGETS: Mapping[int, float] = {50: 1e-4, 200: 1e-2}
 FLOAT32_ULP = 2.0**-23
+QUICK = "digits.sophia-g"
 
 
 def trajectory_checks(backends: Sequence[Backend]) -> Iterator[Check]:
@@ -32,6 +33,7 @@ def trajectory_checks(backends: Sequence[Backend]) -> Iterator[Check]:
 def checks_of_run(backends: Sequence[Backend], problem: Problem, optimizer: str) -> Iterator[Check]:
     """The checks of one run."""
     subject, kind = f"{problem.name}.{optimizer}", problem.config(optimizer).kind
+    slow = "" if subject == QUICK else f"L4: training runs but {QUICK}"
     budgets = {str(count): budget for count, budget in BUDGETS.items() if count <= problem.steps[optimizer]}
     able = [backend for backend in backends if kind in backend.optimizers]
     for backend in backends:
@@ -43,6 +45,7 @@ def checks_of_run(backends: Sequence[Backend], problem: Problem, optimizer: str)
             kinds=tuple(f"golden/{count}" for count in budgets),
             run=partial(against_golden, backend, problem, optimizer),
             unsupported="" if backend in able else f"the backend has no optimizer {kind!r}",
+            slow=slow,
         )
         if backend in able[1:]:
             yield Check(
@@ -51,6 +54,7 @@ def checks_of_run(backends: Sequence[Backend], problem: Problem, optimizer: str)
                 kinds=tuple(budgets),
                 run=partial(compare, against=able[0].name),
                 after=(identity, f"L4/{subject}/{able[0].name}"),
+                slow=slow,
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,9 @@ from hessiod.conformance.compare import Comparison
 from hessiod.conformance.compare import compare as compare_reports
 from hessiod.conformance.golden import digest
 from hessiod.conformance.isolation import Isolation
+from hessiod.conformance.matrix import counted, tally
 from hessiod.conformance.report import figure, headline, write_reports
+from hessiod.conformance.result import Report
 from hessiod.conformance.selection import NONE_KNOWN, KnownFailures, Selection
 from hessiod.conformance.suite import choose, plan, run_suite
 from hessiod.conformance.verify import check_case_set, read_report
@@ -42,6 +45,9 @@ def run(
     level: Annotated[list[str] | None, typer.Option(help="a level, L0 to L6; repeat for several")] = None,
     include: Annotated[list[str] | None, typer.Option(help="only rows whose id matches, such as 'L1/sophia*'")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="no rows whose id matches")] = None,
+    quick: Annotated[
+        bool, typer.Option(help="leave out what is slow: routes that compile, most training runs; the report says so")
+    ] = False,
     xfails: Annotated[Path | None, typer.Option(help="a file of known failures: 'PATTERN  # reason' a line")] = None,
     isolate: Annotated[bool, typer.Option(help="run each backend in a process of its own, which may crash")] = True,
     case_limit: Annotated[
@@ -56,7 +62,7 @@ def run(
         return
     if device and len(backend or []) != 1:
         raise InvalidArgument("device: names a device of one backend; give --backend once")
-    selection = Selection(tuple(level or ()), tuple(include or ()), tuple(exclude or ()))
+    selection = Selection(tuple(level or ()), tuple(include or ()), tuple(exclude or ()), quick)
     known = KnownFailures.read(xfails) if xfails else NONE_KNOWN
     chosen = choose(backend or [], device)
     make_folder(out)
@@ -74,10 +80,19 @@ def run(
         report = run_suite(chosen, show, selection, known, isolation.perform if isolate else perform)
     for path in write_reports(report, out):
         console.print(str(path), highlight=False, soft_wrap=True)
-    console.print(headline(report), highlight=False)
+    for line in counts(report):
+        console.print(line, highlight=False, soft_wrap=True)
     if report.partial:
         raise typer.Exit(130)
     raise typer.Exit(0 if report.passed else 1)
+
+
+def counts(report: Report) -> list[str]:
+    """The counts of each level, then the whole result."""
+    lines = [
+        f"{level}: {counted(sum(by_backend.values(), Counter()))}" for level, by_backend in tally(report.cases).items()
+    ]
+    return [*lines, headline(report)]
 
 
 def progress(console: Console) -> Progress:
@@ -121,7 +136,7 @@ def verify(report: Annotated[Path, typer.Argument(help="a report.json")]) -> Non
     """Check a report's form, its digest and its set of cases."""
     found = read_report(report)
     try:
-        selection = Selection(**{name: tuple(values) for name, values in found.header["selection"].items()})
+        selection = Selection.read(found.header["selection"])
         planned = {
             identity
             for check in selection.choose(plan(choose(list(found.header["backends"]))))
