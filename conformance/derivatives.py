@@ -32,6 +32,7 @@ def derivative_checks(backend: Backend) -> Iterator[Check]:
                 kinds=KINDS,
                 run=partial(measure, backend, objective, np.dtype(dtype)),
                 unsupported=reason(backend),
+                slow="" if dtype == backend.dtypes[0] else "L2: all dtypes but a backend's first",
             )
 
 

@@ -199,8 +199,16 @@ def kernel_checks(backend: Backend) -> Iterator[Check]:
                     **identified(backend, level="L1", rule=subject.rule, dtype=dtype),
                     kinds=KINDS,
                     run=partial(findings, subject, backend, route, np.dtype(dtype)),
-                    slow="L1: routes that compile for seconds" if route.compiles else "",
+                    slow=slow(backend, route, dtype),
                 )
+
+
+def slow(backend: Backend, route: Route, dtype: str) -> str:
+    """What a quick run leaves out; empty if it runs the route in this dtype."""
+    if route.compiles:
+        return "L1: routes that compile for seconds"
+    first = route == backend.routes[0] or dtype == backend.dtypes[0]
+    return "" if first else "L1: further dtypes on all routes but a backend's first"
 
 
 def findings(subject: Subject, backend: Backend, route: Route, dtype: np.dtype) -> Iterator[Finding]:
