@@ -53,7 +53,7 @@ def as_markdown(report: Report) -> str:
         lines += folded(f"{report.count(UNSUPPORTED)} unsupported, by reason", listed)
     passed = [case for case in report.cases if case.verdict == PASS]
     if passed:
-        lines += folded(f"{len(passed)} passed", case_table(passed))
+        lines += folded(f"{len(passed)} passed, each subject's error nearest to its budget", matrix_tables(passed))
     return "\n".join([*lines, *folded("Versions, devices, digests", versions(report)), *left_out(report)])
 
 
@@ -66,6 +66,24 @@ def counts_table(cases: list[Case]) -> list[str]:
         cells = (matrix.counted(counts[backend]) if backend in counts else "" for backend in backends)
         lines.append(f"| {level} | {' | '.join(cells)} |")
     return lines
+
+
+def matrix_tables(cases: list[Case]) -> list[str]:
+    """The sections' matrices, a cell being "error / budget": all rows would be more than a comment may hold."""
+    lines = []
+    for section in matrix.sections(cases):
+        lines += [f"**{section.title}**", "", f"| | {' | '.join(section.backends)} |"]
+        lines.append("|---|" + "---|" * len(section.backends))
+        for subject, cells in section.rows.items():
+            shown = (cell_text(cells[name].worst) if name in cells else "" for name in section.backends)
+            lines.append(f"| {subject} | {' | '.join(shown)} |")
+        lines.append("")
+    return lines
+
+
+def cell_text(case: Case) -> str:
+    """The figures of a row that passed."""
+    return "same bits" if case.worst_ulp is None else f"{figure(case.worst_ulp)} / {figure(case.budget_ulp)}"
 
 
 def case_table(rows: list[Case]) -> list[str]:
