@@ -3,6 +3,8 @@
 ``invariance``  Apollo: ``(lr, sigma, eps) -> (c lr, c sigma, eps)`` leaves the trajectory as it is (arXiv:2009.13586,
                 Theorem 1, in the terms of its authors' code)
 ``secant``      Apollo: ``d' B_new d = -(m_new - m_old)' d`` for each tensor, the weak secant equation
+``calm``        Apollo in its three modes, forty steps of entries around 1 with a large eps, against the published
+                formula in extended precision: what level 1's huge entries drown
 ``limits``      Sophia: ``lr * m / (rho * h)`` where nothing is clipped, ``lr * sign(m)`` where h is not positive
 ``reduction``   AdaHessian with the squared gradient for the curvature, at every step, is Adam
 """
@@ -17,6 +19,7 @@ import numpy as np
 
 from hessiod.backends.contract import Backend, Route
 from hessiod.conformance.check import Check, Finding, identified
+from hessiod.conformance.formulas import FORMULAS
 from hessiod.core.rule import Kernel, Rule
 from hessiod.core.rules import RULES
 
@@ -30,6 +33,9 @@ def theorem_checks(backend: Backend) -> Iterator[Check]:
     theorems: dict[tuple[str, str], Callable[..., Finding]] = {
         ("apollo", "invariance"): invariance,
         ("apollo", "secant"): secant,
+        ("apollo-l2", "calm"): partial(calm, "apollo-l2"),
+        ("apollo-decoupled", "calm"): partial(calm, "apollo-decoupled"),
+        ("apollo-stable", "calm"): partial(calm, "apollo-stable"),
         ("sophia", "limits"): limits,
         ("adahessian", "reduction"): reduction,
     }
@@ -107,6 +113,21 @@ def secant(run: Callable[..., Arrays]) -> Finding:
             size = float(np.sum(np.abs(arrays["approx_hessian"]) * d * d))
             worst = max(worst, abs(left - right) / size)
     return within(worst, 1e-9, "the two sides, eps being 1e-12")
+
+
+def calm(name: str, run: Callable[..., Arrays]) -> Finding:
+    """A rule's kernel and its formula side by side, each going on from its own state."""
+    rule = RULES[name]
+    values = rule.defaults | {"lr": 0.01, "sigma": 0.05, "eps": 0.05, "warmup": 0.0, "weight_decay": 0.1}
+    arrays, exact = begun(rule), {key: array.astype(np.longdouble) for key, array in begun(rule).items()}
+    for step, grad in enumerate(gradients(), 1):
+        arrays |= run(rule.step, arrays | {"grad": grad}, **values, step=step)
+        wide = exact | {"grad": grad.astype(np.longdouble)}
+        given = {key: value for key, value in (values | {"step": step}).items() if key in rule.step.hyperparameters}
+        printed = FORMULAS[f"{name}.step"](*[wide[operand] for operand in rule.step.operands], **given)
+        exact |= dict(zip(rule.step.results, printed, strict=True))
+    apart = max(distance(arrays[key], exact[key].astype(np.float64)) for key in rule.step.results)
+    return within(apart, 1e-11, "parameter and state after forty steps")
 
 
 def limits(run: Callable[..., Arrays]) -> Finding:

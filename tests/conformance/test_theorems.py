@@ -17,7 +17,14 @@ def rows(name="numpy"):
 def test_every_theorem_holds(name):
     found = rows(name)
     assert {row.verdict for row in found} == {PASS}
-    assert {row.rule for row in found} == {"apollo", "sophia", "adahessian"}
+    assert {row.rule for row in found} == {
+        "apollo",
+        "apollo-l2",
+        "apollo-decoupled",
+        "apollo-stable",
+        "sophia",
+        "adahessian",
+    }
 
 
 @pytest.mark.parametrize(
@@ -25,6 +32,9 @@ def test_every_theorem_holds(name):
     [
         ("apollo-l2", "step", "sigma", lambda value: 0.01, "invariance"),
         ("apollo-l2", "step", "floor", lambda value: 0.05, "secant"),
+        ("apollo-l2", "step", "floor", lambda value: value * 1.001, "calm"),
+        ("apollo-decoupled", "step", "floor", lambda value: value * 1.001, "calm"),
+        ("apollo-stable", "step", "floor", lambda value: -value, "calm"),
         ("sophia", "step", "rho", lambda value: value * value, "limits"),
         ("sophia", "step", "eps", lambda value: 0.4, "limits"),
         ("adahessian", "refresh", "take", lambda value: value * 1.0001, "reduction"),
