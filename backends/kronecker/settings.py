@@ -77,3 +77,24 @@ def check_settings(settings: Mapping[str, Any], skip: Sequence[str]) -> None:
     if not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise InvalidArgument(f"seed: found {seed!r}, expected an integer in [0, 2^64)")
     LEARNING_RATE.check("fallback_lr", given["fallback_lr"])
+
+
+def check_pace(damping_decay: Any, growth: Any, epoch_steps: Any) -> None:
+    """Raise :class:`InvalidArgument` for the first of THOR's own settings that is not what it may be."""
+    DAMPING.check("damping_decay", damping_decay)
+    if not isinstance(growth, int | float) or not growth >= 1:
+        raise InvalidArgument(f"growth: found {growth!r}, expected a number >= 1; 1 keeps the interval")
+    if epoch_steps is not None:
+        check_interval("epoch_steps", epoch_steps)
+
+
+def check_recipe(damping_start: Any, damping_steps: Any, rescale: Any) -> None:
+    """Raise :class:`InvalidArgument` for the first of SP-NGD's own settings that is not what it may be."""
+    if (damping_start is None) != (damping_steps == 0):
+        raise InvalidArgument(
+            f"damping_start: found {damping_start!r} with damping_steps={damping_steps!r}, expected both or neither"
+        )
+    if damping_start is not None:
+        DAMPING.check("damping_start", damping_start)
+    if isinstance(rescale, str):
+        raise InvalidArgument(f"rescale: found {rescale!r}, expected a list of patterns; write rescale=[{rescale!r}]")

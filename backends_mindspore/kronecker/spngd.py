@@ -10,14 +10,13 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from hessiod.backends.kronecker.policies import Stale
-from hessiod.backends.kronecker.settings import SHARED
+from hessiod.backends.kronecker.settings import SHARED, check_recipe
 from hessiod.backends.numpy import namespace as np_xp
 from hessiod.backends_mindspore import namespace as xp
 from hessiod.backends_mindspore.kronecker.layers import Convolution, Layer
 from hessiod.backends_mindspore.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_mindspore.schedule import doubles
-from hessiod.core.errors import InvalidArgument
-from hessiod.core.kronecker.damping import DAMPING, warmed_up
+from hessiod.core.kronecker.damping import warmed_up
 from hessiod.core.kronecker.heavy_ball import HEAVY_BALL, rescaled
 from hessiod.core.rule import Rule
 
@@ -91,16 +90,7 @@ class SPNGD(KroneckerOptimizer):
         loss_scale: float = 1.0,
         nonfinite: str = "raise",
     ) -> None:
-        if (damping_start is None) != (damping_steps == 0):
-            raise InvalidArgument(
-                f"damping_start: found {damping_start!r} with damping_steps={damping_steps!r}, expected both or neither"
-            )
-        if damping_start is not None:
-            DAMPING.check("damping_start", damping_start)
-        if isinstance(rescale, str):
-            raise InvalidArgument(
-                f"rescale: found {rescale!r}, expected a list of patterns; write rescale=[{rescale!r}]"
-            )
+        check_recipe(damping_start, damping_steps, rescale)
         step: dict[str, Any] = dict(momentum=momentum, weight_decay=weight_decay, damping=damping, alpha=alpha)
         recipe: dict[str, Any] = dict(damping_start=damping_start, damping_steps=damping_steps, kl_clip=kl_clip)
         source: dict[str, Any] = dict(fisher=fisher, likelihood=likelihood, reduction=reduction, seed=seed)

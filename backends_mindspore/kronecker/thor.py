@@ -8,12 +8,9 @@ from typing import Any, ClassVar
 from mindspore import nn
 
 from hessiod.backends.kronecker.policies import Trace
-from hessiod.backends.kronecker.settings import SHARED
+from hessiod.backends.kronecker.settings import SHARED, check_pace
 from hessiod.backends.numpy import namespace as xp
 from hessiod.backends_mindspore.kronecker.optimizer import KroneckerOptimizer
-from hessiod.core.errors import InvalidArgument
-from hessiod.core.kronecker.damping import DAMPING
-from hessiod.core.kronecker.fixed import check_interval
 from hessiod.core.kronecker.inverses import BLOCK
 from hessiod.core.kronecker.recipes import thor_damping
 from hessiod.core.kronecker.trace_rule import THRESHOLDS
@@ -91,11 +88,7 @@ class THOR(KroneckerOptimizer):
         loss_scale: float = 1.0,
         nonfinite: str = "raise",
     ) -> None:
-        DAMPING.check("damping_decay", damping_decay)
-        if not isinstance(growth, int | float) or not growth >= 1:
-            raise InvalidArgument(f"growth: found {growth!r}, expected a number >= 1; 1 keeps the interval")
-        if epoch_steps is not None:
-            check_interval("epoch_steps", epoch_steps)
+        check_pace(damping_decay, growth, epoch_steps)
         step: dict[str, Any] = dict(momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
         trust: dict[str, Any] = dict(damping=damping, kl_clip=kl_clip)
         schedule: dict[str, Any] = dict(damping_decay=damping_decay, epoch_steps=epoch_steps)

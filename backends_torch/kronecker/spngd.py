@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hessiod.backends.kronecker.settings import check_recipe
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.kronecker.layers import Convolution, Layer
 from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_torch.kronecker.policies import Stale
 from hessiod.backends_torch.kronecker.settings import SHARED
-from hessiod.core.errors import InvalidArgument
-from hessiod.core.kronecker.damping import DAMPING, warmed_up
+from hessiod.core.kronecker.damping import warmed_up
 from hessiod.core.kronecker.heavy_ball import HEAVY_BALL, rescaled
 from hessiod.core.kronecker.recipes import coupled_momentum
 from hessiod.core.rule import Rule
@@ -96,16 +96,7 @@ class SPNGD(KroneckerOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
     ) -> None:
-        if (damping_start is None) != (damping_steps == 0):
-            raise InvalidArgument(
-                f"damping_start: found {damping_start!r} with damping_steps={damping_steps!r}, expected both or neither"
-            )
-        if damping_start is not None:
-            DAMPING.check("damping_start", damping_start)
-        if isinstance(rescale, str):
-            raise InvalidArgument(
-                f"rescale: found {rescale!r}, expected a list of patterns; write rescale=[{rescale!r}]"
-            )
+        check_recipe(damping_start, damping_steps, rescale)
         step: dict[str, Any] = dict(lr=lr, momentum=momentum, weight_decay=weight_decay, damping=damping, alpha=alpha)
         recipe: dict[str, Any] = dict(
             couple_momentum=couple_momentum, target_damping=damping, damping_start=damping_start

@@ -7,12 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from hessiod.backends.kronecker.settings import check_pace
 from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_torch.kronecker.policies import Trace
 from hessiod.backends_torch.kronecker.settings import SHARED
-from hessiod.core.errors import InvalidArgument
-from hessiod.core.kronecker.damping import DAMPING
-from hessiod.core.kronecker.fixed import check_interval
 from hessiod.core.kronecker.inverses import BLOCK
 from hessiod.core.kronecker.recipes import thor_damping
 from hessiod.core.kronecker.trace_rule import THRESHOLDS
@@ -100,11 +98,7 @@ class THOR(KroneckerOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
     ) -> None:
-        DAMPING.check("damping_decay", damping_decay)
-        if not isinstance(growth, int | float) or not growth >= 1:
-            raise InvalidArgument(f"growth: found {growth!r}, expected a number >= 1; 1 keeps the interval")
-        if epoch_steps is not None:
-            check_interval("epoch_steps", epoch_steps)
+        check_pace(damping_decay, growth, epoch_steps)
         step: dict[str, Any] = dict(lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
         trust: dict[str, Any] = dict(damping=damping, kl_clip=kl_clip, first_damping=damping)
         schedule: dict[str, Any] = dict(damping_decay=damping_decay, epoch_steps=epoch_steps)
