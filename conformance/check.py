@@ -112,3 +112,8 @@ def judged(check: Check, findings: Sequence[Finding]) -> Iterator[Case]:
 def identified(backend: Any, **fields: Any) -> dict[str, Any]:
     """The fields of a check that say which backend it is for."""
     return {"backend": backend.name, "device": backend.devices()[0], **fields}
+
+
+def whole_kernels(backend: Any) -> str:
+    """Why a backend has no functions to call one by one; empty if it has."""
+    return "" if backend.namespace is not None else "the backend runs whole kernels only"

@@ -17,7 +17,7 @@ import numpy as np
 
 from hessiod.backends.contract import LINEAR_ALGEBRA, Backend
 from hessiod.backends.numpy import namespace as numpy_xp
-from hessiod.conformance.check import Check, Finding, identified
+from hessiod.conformance.check import Check, Finding, identified, whole_kernels
 from hessiod.conformance.derivatives import reason as no_autodiff
 from hessiod.core import philox
 from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel
@@ -50,11 +50,6 @@ def estimator_checks(backend: Backend) -> Iterator[Check]:
             run=partial(measure, backend),
             unsupported=unsupported,
         )
-
-
-def whole_kernels(backend: Backend) -> str:
-    """Why a backend has no functions; empty if it has."""
-    return "" if backend.namespace is not None else "the backend runs whole kernels only"
 
 
 def no_matrices(backend: Backend) -> str:

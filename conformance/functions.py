@@ -17,7 +17,7 @@ import numpy as np
 
 from hessiod.backends.contract import LINEAR_ALGEBRA, NAMESPACE, Backend
 from hessiod.backends.numpy import namespace as numpy_xp
-from hessiod.conformance.check import Check, Finding, identified
+from hessiod.conformance.check import Check, Finding, identified, whole_kernels
 from hessiod.conformance.inputs import hard_array
 
 SAMPLING = 2.0**11
@@ -141,9 +141,7 @@ def function_checks(backend: Backend) -> Iterator[Check]:
 
 def reason(backend: Backend, name: str) -> str:
     """Why a backend does not have a function; empty if it has."""
-    if backend.namespace is None:
-        return "the backend runs whole kernels only"
-    return "" if hasattr(backend.namespace, name) else "the backend has no linear algebra"
+    return whole_kernels(backend) or ("" if hasattr(backend.namespace, name) else "the backend has no linear algebra")
 
 
 def measure(name: str, call: Call, backend: Backend, dtype: np.dtype) -> Iterator[Finding]:
