@@ -7,7 +7,7 @@ TORCH  ?= torch==2.13.0
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check clean
+.PHONY: help install demo test test-all check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,10 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## train the character GPT on both frameworks, draw the curves, write the conformance report
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP)  ## run all tests
+test: $(STAMP)  ## run the tests, but those marked slow: a quarter of an hour on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(STAMP)  ## run every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## ruff, mypy, and the lint that keeps core/ traceable
