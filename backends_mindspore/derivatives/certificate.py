@@ -32,6 +32,8 @@ def uncertified(operators: Iterable[Operator], order: int = 2) -> list[Operator]
     for operator in operators:
         if operator.cured:
             continue
+        if operator.overwritten:
+            raise refusal(operator, order, "its weight lies where it writes the moving variance; pass it a copy")
         if operator.name in OPERATORS:
             raise refusal(operator, order, "the cure did not reach it; keep it as an attribute, not in a list or dict")
         verdict = known.verdict(operator.name, order)

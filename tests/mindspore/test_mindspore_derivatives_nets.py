@@ -51,7 +51,7 @@ def measured(net, loss_fn, inputs, loss, scale=0.5):
     vectors = [drawn(param.shape, 500 + place) for place, param in enumerate(params)]
     forward = nn.WithLossCell(net, loss_fn)
     forward.set_train(net.training)
-    found = hvp(forward, params, list(map(Tensor, vectors)), tuple(map(Tensor, inputs)), uncertified="allow")
+    found = hvp(forward, params, list(map(Tensor, vectors)), tuple(map(Tensor, inputs)))
     assert all((param.asnumpy() == values[param.name]).all() for param in params)
     assert all((p.asnumpy() == buffers[p.name]).all() for p in net.get_parameters() if p.name in buffers)
     assert [type(cell) for _, cell in net.cells_and_names()] == cells
@@ -201,7 +201,7 @@ def test_sophia_h_trains_the_unmodified_block():
     params = net.trainable_params()
     values = filled(params, 0.02)
     optimizer = SophiaH(params, learning_rate=0.01, beta2=0.0, every=2, seed=3)
-    step = TrainStep(net, nn.CrossEntropyLoss(), optimizer, uncertified="allow")
+    step = TrainStep(net, nn.CrossEntropyLoss(), optimizer)
     losses = [float(step(Tensor(TOKENS), Tensor(NEXT)).asnumpy())]
     likes = [np.zeros(value.shape) for value in values.values()]
     probes = philox.rademacher_probes(numpy_xp, likes, seed=3, step=1)
@@ -251,7 +251,7 @@ def test_the_user_sees_their_own_operators_before_and_after(mode):
     exact = -3 * 0.5 * 0.1 / (0.25 + 0.1) ** 2.5
     before = stock(Slice())
     cell = Slice()
-    (ours,) = hvp(cell, [cell.scale], [Tensor(1.0, ms.float32)], (), uncertified="allow")
+    (ours,) = hvp(cell, [cell.scale], [Tensor(1.0, ms.float32)], ())
     assert float(ours.asnumpy()) == pytest.approx(exact, rel=1e-5)
     assert stock(Slice()) == before
     assert abs(before / exact - 1) > 0.1
