@@ -91,7 +91,7 @@ class Engine:
 
     def _filled(self, settled: Settled, closure: Callable[[], Any], method: Method, found: Products) -> list[Tensor]:
         """Zeros where there is no curvature, once it is known that nothing was lost."""
-        unused = {place for place, grad in enumerate(method.gradients) if grad is None} - settled.unused
+        unused = method.unused - settled.unused
         if unused:
             astray = checks.lost(self.session, closure, self.params, sorted(unused))
             if astray:

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.autograd.graph import get_gradient_edge
 
 from hessiod.backends_torch.derivatives.gradients import dense, gradient, gradient_by_backward
 from hessiod.backends_torch.derivatives.parallel import whole
@@ -26,9 +27,9 @@ Products = list[Tensor | None]
 
 
 class Method(Protocol):
-    """Products of one closure's Hessian; ``gradients`` holds None for parameters that the graph does not use."""
+    """Products of one closure's Hessian; ``unused`` has the places of parameters that the graph does not use."""
 
-    gradients: Products
+    unused: set[int]
 
     def __call__(self, vectors: Sequence[Tensor], last: bool = True) -> Products:
         """The product; ``last`` frees what a further vector would need."""
@@ -49,22 +50,29 @@ def scalar(loss: object) -> Tensor:
 
 
 class Linearized:
-    """Reverse mode over the graph of a gradient, of a loss whose graph exists."""
+    """Reverse mode over the graph of a gradient, of a loss whose graph exists.
+
+    Of the gradient itself only its place in the graph is kept, which is as many bytes less as the parameters have.
+    """
 
     def __init__(self, loss: Tensor, params: Sequence[Tensor]) -> None:
         self.params = params
-        self.gradients: Products = list(torch.autograd.grad(loss, params, create_graph=True, allow_unused=True))
+        gradients = torch.autograd.grad(loss, params, create_graph=True, allow_unused=True)
+        self.unused = {place for place, grad in enumerate(gradients) if grad is None}
+        self.slopes = {
+            place: get_gradient_edge(dense(grad))
+            for place, grad in enumerate(gradients)
+            if grad is not None and grad.requires_grad
+        }
 
     def __call__(self, vectors: Sequence[Tensor], last: bool = True) -> Products:
         """The product; the graph stays unless this is the last."""
-        pairs = zip(self.gradients, vectors, strict=True)
-        curved = [(dense(grad), vector) for grad, vector in pairs if grad is not None and grad.requires_grad]
-        if not curved:
+        if not self.slopes:
             return [None] * len(self.params)
-        slopes, directions = zip(*curved, strict=True)
-        found = torch.autograd.grad(slopes, self.params, directions, retain_graph=not last, allow_unused=True)
+        slopes, directions = list(self.slopes.values()), [vectors[place] for place in self.slopes]
         if last:
-            self.gradients = [None if grad is None else grad.detach() for grad in self.gradients]
+            self.slopes = {}
+        found = torch.autograd.grad(slopes, self.params, directions, retain_graph=not last, allow_unused=True)
         return [None if product is None else dense(product) for product in found]
 
 
@@ -80,7 +88,7 @@ class Forward:
 
     def __init__(self, session: Session, closure: Callable[[], object], params: Sequence[Tensor]) -> None:
         self.session, self.closure, self.params = session, closure, params
-        self.gradients: Products = []
+        self.unused: set[int] = set()
 
     def __call__(self, vectors: Sequence[Tensor], last: bool = True) -> Products:
         """The product, as the tangent of the gradient."""
@@ -89,9 +97,8 @@ class Forward:
                 for param, vector in zip(self.params, vectors, strict=True):
                     param.copy_(forward_ad.make_dual(param.detach().clone(), vector))
             found = torch.autograd.grad(scalar(self.session.run(self.closure)), self.params, allow_unused=True)
-            pairs = [(None, None) if grad is None else forward_ad.unpack_dual(grad) for grad in found]
-        self.gradients = [primal for primal, _ in pairs]
-        return [tangent for _, tangent in pairs]
+            self.unused = {place for place, grad in enumerate(found) if grad is None}
+            return [None if grad is None else forward_ad.unpack_dual(grad).tangent for grad in found]
 
 
 class Differences:
@@ -106,6 +113,7 @@ class Differences:
     ) -> None:
         self.session, self.closure, self.params = session, closure, params
         self.gradients: Products = []
+        self.unused: set[int] = set()
         self.by_backward = by_backward
         self.shrink = 1.0
 
@@ -116,6 +124,7 @@ class Differences:
             return [torch.zeros_like(param) for param in self.params]
         ahead, behind = self._gradient(vectors, step), self._gradient(vectors, -step)
         self.gradients = ahead
+        self.unused = {place for place, grad in enumerate(ahead) if grad is None}
         pairs = zip(ahead, behind, strict=True)
         return [None if a is None or b is None else (a - b) * (0.5 / step) for a, b in pairs]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from hessiod.bench.row import Row
 from hessiod.bench.settings import Settings
@@ -47,6 +49,18 @@ def peak_growth(step: Callable[[], object]) -> float:
     before = status("VmHWM")
     step()
     return (status("VmHWM") - before) / 1024
+
+
+def allocated_peak(call: Callable[[], object]) -> float:
+    """The largest sum of what torch's allocator handed out and did not get back since the call began, in MiB.
+
+    Resident memory says more: it has what the allocator keeps for later, which is another amount at each run.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in events)) / 2**20
 
 
 def status(name: str) -> int:
