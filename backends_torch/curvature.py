@@ -75,12 +75,20 @@ class Accumulator:
     def __init__(self, params: Iterable[Tensor], seed: int, step: int) -> None:
         self.params = list(params)
         self.totals = [zeros_for(param) for param in self.params]
-        self.seed, self.step, self.calls = seed, step, 0
+        self.seed, self.step, self.calls, self.sum_of_calls = seed, step, 0, False
 
     @cached_property
     def group(self) -> Any:
         """The processes on which the same parameters see other data; None where there is one."""
         return group_of(self.params, wrappers_of(self.params)) if several_processes() else None
+
+    def check_summed(self, summed: bool) -> None:
+        """Whether the calls' losses add up to the step's loss, the same for all of them, or are averaged."""
+        if self.calls and summed is not self.sum_of_calls:
+            raise InvalidArgument(
+                f"summed: found {summed!r} after {self.sum_of_calls!r}, expected the same for all calls before a step"
+            )
+        self.sum_of_calls = summed
 
     def add(self, grads: Iterable[Tensor | None]) -> None:
         """Add one call's arrays; None where there is nothing to add."""
@@ -223,8 +231,9 @@ class Hutchinson(Accumulator):
         ]
 
     def estimates(self) -> dict[Tensor, Tensor]:
-        """The mean over all probes and processes."""
-        inverse_count = 1.0 / (self.calls * self.samples * rank_and_size(self.group)[1])
+        """The mean over all probes and processes, and over the calls or their sum."""
+        calls = 1 if self.sum_of_calls else self.calls
+        inverse_count = 1.0 / (calls * self.samples * rank_and_size(self.group)[1])
         return self.finish(mean_kernel(xp, total, inverse_count=inverse_count) for total in self.summed())
 
 

@@ -18,6 +18,9 @@ from hessiod.core.settings import check_settings
 DRAWS = ("likelihood", "fraction", "samples", "probe")
 """Settings that not every estimator has; None where it has not."""
 
+DUE_HINT = "call update_curvature(loss=loss, logits=logits) before loss.backward() whenever opt.curvature_due"
+"""What to do where an estimate is missing; a hook that should have given it says something else."""
+
 SCALE = Hyperparameter(1.0, low=0.0, open_low=True, way_out="give what the loss was multiplied by")
 
 
@@ -45,6 +48,8 @@ class CurvatureOptimizer(RuleOptimizer):
     """A GradScaler then calls ``step`` also when it found infinity, with ``grad_scale`` and ``found_inf`` set."""
 
     shared = ("nonfinite", "every", "seed", "estimator", "timing", "warm_start", *DRAWS)
+
+    _due_hint = DUE_HINT
 
     _pending: GaussNewtonBartlett | Hutchinson | None = None
 
@@ -83,6 +88,7 @@ class CurvatureOptimizer(RuleOptimizer):
         closure: Callable[[], Any] | None = None,
         scale: float = 1.0,
         mask: Tensor | None = None,
+        summed: bool = False,
     ) -> None:
         """Add an estimate of the curvature at the present parameters, to be used by the next step.
 
@@ -100,12 +106,15 @@ class CurvatureOptimizer(RuleOptimizer):
             mask: for estimators that sample targets: which ones count, of the logits' shape without the classes.
                 Without it those do to which the loss has a gradient that is not exactly zero. Give it where a target
                 may be met exactly: a saturated sigmoid, a perfect fit.
+            summed: for Hutchinson's estimate, whether the losses of a step's calls add up to its loss, each divided by
+                the number of targets in all of them; else the step's loss is their mean. Gauss-Newton counts targets.
         """
         SCALE.check("scale", scale)
         if (closure is None) == (loss is None and logits is None):
             raise InvalidArgument("update_curvature: expected either loss= (and logits=) or closure=, not both or none")
         if self._pending is None:
             self._pending = self._new_estimate()
+        self._pending.check_summed(summed)
         try:
             if closure is not None:
                 self._pending.from_closure(closure, mask, scale)
@@ -137,10 +146,7 @@ class CurvatureOptimizer(RuleOptimizer):
     def _estimates(self) -> Estimates | None:
         if self._pending is None:
             if self.curvature_due:
-                raise InvalidState(
-                    f"curvature is due at step {self.steps + 1}: call update_curvature(loss=loss, logits=logits) "
-                    "before loss.backward() whenever opt.curvature_due"
-                )
+                raise InvalidState(f"curvature is due at step {self.steps + 1}: {self._due_hint}")
             return None
         if not set(self._movable()) <= set(self._pending.params):
             raise InvalidState("step: parameters were added or unfrozen after update_curvature; do that before it")

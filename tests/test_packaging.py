@@ -10,7 +10,8 @@ FOLDERS = ("core", "backends", "backends_torch", "backends_mindspore", "conforma
 
 
 def packages_on_disk():
-    found = {"hessiod": "src/hessiod", "hessiod.bench": "src/hessiod/bench", "hessiod.cli": "src/hessiod/cli"}
+    inside = {f"hessiod.{name}": f"src/hessiod/{name}" for name in ("bench", "cli", "integrations")}
+    found = {"hessiod": "src/hessiod", **inside}
     for top in FOLDERS:
         for init in (ROOT / top).rglob("__init__.py"):
             folder = init.parent.relative_to(ROOT)

@@ -22,6 +22,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, explained
+from hessiod.backends_torch.derivatives.gauss_newton import used_targets
 from hessiod.backends_torch.kronecker.attention import attend
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.layers import Seen
@@ -190,9 +191,9 @@ class Capture:
         finally:
             self.paused = False
 
-    def sample(self, loss: Tensor, logits: Tensor, seed: int, step: int, likelihood: str) -> None:
-        """Pull a residual of sampled targets back from ``logits``, for every target that ``loss`` depends on."""
-        used = self.used(loss, logits, likelihood)
+    def sample(self, loss: Tensor | None, logits: Tensor, mask: Any, seed: int, step: int, likelihood: str) -> None:
+        """Pull a residual of sampled targets back from ``logits``, for those in ``mask`` or in ``loss``."""
+        used = self.used(loss, logits, mask, likelihood)
         draw = self.sums.calls
         if self.cluster is not None:  # every rank draws its own
             draw = draw * self.cluster.size + self.cluster.rank
@@ -216,11 +217,13 @@ class Capture:
         self.records = left
         self.sums.calls += 1
 
-    def used(self, loss: Tensor, logits: Tensor, likelihood: str) -> Tensor:
-        """Which targets the loss depends on, and count them."""
-        counter = GaussNewtonBartlett([], 0, 0, likelihood)
-        with self.pause():
-            used = counter.used(loss, logits)
+    def used(self, loss: Tensor | None, logits: Tensor, mask: Any, likelihood: str) -> Tensor:
+        """Which targets count, those in ``mask`` or those that ``loss`` depends on; their number is kept."""
+        if loss is None:
+            used = used_targets(logits, mask, likelihood)
+        else:
+            with self.pause():
+                used = GaussNewtonBartlett([], 0, 0, likelihood).used(loss, logits)
         self.sums.counted += self.count(logits, used)
         return used
 

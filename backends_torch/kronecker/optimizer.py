@@ -28,7 +28,7 @@ from hessiod.backends_torch.kronecker.policies import Fixed
 from hessiod.backends_torch.kronecker.settings import check_settings, grouped
 from hessiod.backends_torch.kronecker.states import check_layers, restore
 from hessiod.backends_torch.precision import widened
-from hessiod.backends_torch.second_order import scaler_forgotten_on_error
+from hessiod.backends_torch.second_order import DUE_HINT, scaler_forgotten_on_error
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
 from hessiod.core.kronecker import trust_region
 from hessiod.core.rule import Rule
@@ -46,6 +46,8 @@ class KroneckerOptimizer(RuleOptimizer):
     """
 
     policy: Any = Fixed()
+
+    _due_hint = DUE_HINT
 
     def __init__(
         self,
@@ -165,6 +167,7 @@ class KroneckerOptimizer(RuleOptimizer):
         loss: Tensor | None = None,
         logits: Tensor | None = None,
         closure: Callable[[], Any] | None = None,
+        mask: Tensor | None = None,
     ) -> None:
         """Give the coming step its statistics, before ``loss.backward()``; several calls add up.
 
@@ -175,6 +178,8 @@ class KroneckerOptimizer(RuleOptimizer):
             loss: the scalar loss of a forward pass of the model whose graph still exists.
             logits: the model's output from which it was computed, the classes on the last axis.
             closure: instead of both, a function that runs a fresh forward and returns the pair (loss, logits).
+            mask: which targets count, of the logits' shape without the classes; the loss is then not needed. Without it
+                those do to which the loss has a gradient that is not exactly zero.
         """
         if (closure is None) == (loss is None and logits is None):
             raise InvalidArgument("update_curvature: expected either loss= and logits= or closure=, not both or none")
@@ -182,12 +187,12 @@ class KroneckerOptimizer(RuleOptimizer):
         with torch.enable_grad():
             if closure is not None:
                 loss, logits = closure()
-            loss = check_loss(loss)
+            loss = check_loss(loss) if mask is None else None
             logits = GaussNewtonBartlett([], 0, 0, group["likelihood"]).check_logits(logits)
             if group["fisher"] == "empirical":
-                self._capture.used(loss, logits, group["likelihood"])
+                self._capture.used(loss, logits, mask, group["likelihood"])
             else:
-                self._capture.sample(loss, logits, group["seed"], self.steps + 1, group["likelihood"])
+                self._capture.sample(loss, logits, mask, group["seed"], self.steps + 1, group["likelihood"])
 
     # A step
 
@@ -315,10 +320,7 @@ class KroneckerOptimizer(RuleOptimizer):
 
     def _explain_missing(self, layer: AnyLayer) -> NoReturn:
         if self.param_groups[0]["fisher"] != "empirical" and not self._capture.sums.calls:
-            raise InvalidState(
-                f"curvature is due at step {self.steps + 1}: call update_curvature(loss=loss, logits=logits) before "
-                "loss.backward() whenever opt.curvature_due"
-            )
+            raise InvalidState(f"curvature is due at step {self.steps + 1}: {self._due_hint}")
         raise InvalidState(
             f"layer {layer.name} has a gradient, but its forward was not seen: it was compiled, or its weight is used "
             f"outside of its own forward, or update_curvature came too late; leave it out with skip=[{layer.name!r}]"

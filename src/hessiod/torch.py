@@ -10,6 +10,8 @@ from hessiod.backends_torch.derivatives.functions import (  # noqa: E402
     hessian_trace,
     hvp,
 )
+from hessiod.backends_torch.hook import CurvatureHook  # noqa: E402
+from hessiod.backends_torch.logs import TensorBoard, log_diagnostics, scalars  # noqa: E402
 from hessiod.backends_torch.optimizers import (  # noqa: E402
     KFAC,
     SGD,
@@ -31,6 +33,7 @@ __all__ = [
     "AdamW",
     "Apollo",
     "ApolloW",
+    "CurvatureHook",
     "DiagonalNewton",
     "KFAC",
     "RunningMixup",
@@ -40,8 +43,11 @@ __all__ = [
     "SophiaG",
     "SophiaH",
     "THOR",
+    "TensorBoard",
     "gauss_newton_diagonal",
     "hessian_diagonal",
     "hessian_trace",
     "hvp",
+    "log_diagnostics",
+    "scalars",
 ]
