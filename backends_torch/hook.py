@@ -11,7 +11,7 @@ Gauss-Newton takes a fresh forward too, as the model was written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hessiod.backends_torch.adapter import RuleOptimizer
 from hessiod.backends_torch.derivatives.places import nodes
+from hessiod.backends_torch.derivatives.refusals import reentrant_checkpoint
 from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_torch.second_order import CurvatureOptimizer
 from hessiod.core.errors import InvalidArgument, InvalidState
@@ -129,7 +130,10 @@ class CurvatureHook:
             )
         node, place = source(logits)
         again: Callable[[], Any] | None = None
-        if is_compiled(logits) and not isinstance(self.optimizer, KroneckerOptimizer):
+        graph = list(nodes(logits))
+        if isinstance(self.optimizer, KroneckerOptimizer):
+            refuse_layers(self.optimizer, model, graph)
+        elif is_compiled(graph):
             loss = self._loss(output)
 
             def again() -> tuple[Tensor | None, Tensor | None]:
@@ -198,9 +202,23 @@ def source(logits: Tensor) -> tuple[Any, int]:
     return node, place
 
 
-def is_compiled(logits: Tensor) -> bool:
-    """Whether a part of the graph behind the logits was compiled."""
-    return any(node.name() == "CompiledFunctionBackward" for node in nodes(logits))
+def is_compiled(graph: Sequence[Any]) -> bool:
+    """Whether a part of the graph was compiled."""
+    return any(node.name() == "CompiledFunctionBackward" for node in graph)
+
+
+def refuse_layers(optimizer: KroneckerOptimizer, model: nn.Module, graph: Sequence[Any]) -> None:
+    """Raise where hooks on layers do not run in the forward that the loop's backward goes back through."""
+    found, way_out = "", ""
+    if is_compiled(graph):
+        found, way_out = "a compiled", "train the model as it was written (no torch.compile)"
+    elif reentrant_checkpoint(graph) is not None:
+        found, way_out = "reentrant checkpointing in", "use checkpoint(..., use_reentrant=False)"
+    if found:
+        raise InvalidState(
+            f"curvature: found {type(optimizer).__name__} with {found} {type(model).__name__}, in which its hooks on "
+            f"layers do not run; {way_out}, or use SophiaG"
+        )
 
 
 def logits_of(output: Any) -> Tensor | None:

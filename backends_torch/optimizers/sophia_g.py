@@ -13,7 +13,7 @@ from hessiod.backends_torch.curvature import GaussNewtonBartlett, Hutchinson
 from hessiod.backends_torch.fast import eagerly
 from hessiod.backends_torch.optimizers.sophia import Sophia
 from hessiod.backends_torch.precision import widened
-from hessiod.backends_torch.second_order import scaler_forgotten_on_error
+from hessiod.backends_torch.second_order import CurvatureOptimizer, scaler_forgotten_on_error
 from hessiod.core.curvature import gnb_kernel, gnb_scalars
 from hessiod.core.errors import InvalidState
 from hessiod.core.rule import Hyperparameter
@@ -121,7 +121,8 @@ class SophiaG(Sophia):
                 raise InvalidState("step: this run uses update_hessian(); pass bs=, the number of targets in its loss")
         for group in self.param_groups if bs is not None else ():
             group["official"], group["bs"] = True, bs
-        return super().step(closure)
+        # Not super().step: torch wraps the step of every class that has instances, and hooks would run twice.
+        return CurvatureOptimizer.step(self, closure)
 
     def _keep_to_official(self, call: str) -> None:
         if not self._official and (self.steps or self._pending is not None):

@@ -278,3 +278,18 @@ def test_parts_of_a_mean_add_up_to_the_curvature_of_the_whole():
     opt.update_curvature(loss=theta.square().sum(), summed=True)
     with pytest.raises(InvalidArgument, match="summed: found False after True, expected the same for all calls"):
         opt.update_curvature(loss=theta.square().sum())
+
+
+def test_layers_of_a_compiled_model_are_refused():
+    model = Net().eval()
+    opt, compiled = KFAC(model), torch.compile(model, backend="aot_eager")
+    message = "found KFAC with a compiled OptimizedModule, .*; train the model as it was written"
+    with CurvatureHook(compiled, opt), pytest.raises(InvalidState, match=message):
+        compiled(*batch(0))
+
+
+def test_layers_under_reentrant_checkpointing_are_refused():
+    model = Net(recompute=True)
+    message = r"found KFAC with reentrant checkpointing in Net, .*; use checkpoint\(..., use_reentrant=False\)"
+    with CurvatureHook(model, KFAC(model)), pytest.raises(InvalidState, match=message):
+        model(*batch(0))

@@ -12,6 +12,7 @@ from hessiod.torch import (
     AdamW,
     CurvatureHook,
     DiagonalNewton,
+    Sophia,
     SophiaG,
     TensorBoard,
     log_diagnostics,
@@ -46,6 +47,13 @@ def test_sophia_to_a_function():
     assert last["hessiod/clip_fraction"] == said["clip_fraction"] == opt.clip_fraction()
     assert last["hessiod/curvature/95%"] == said["curvature"]["95%"]
     assert last["hessiod/interval"] == 3
+
+
+def test_an_entry_a_step_though_the_base_class_has_instances_too():
+    seen = []
+    trained(lambda model: Sophia(model.parameters(), every=3), 1)
+    trained(lambda model: SophiaG(model.parameters(), every=3), 2, seen.append, every=1)
+    assert [entry["hessiod/step"] for entry in seen] == [1, 2]
 
 
 def test_groups_have_numbers():

@@ -56,6 +56,7 @@ class Curvature(TrainerCallback):
         """Log diagnostics where the Trainer logs; its own callback has decided that by now."""
         if self.log is not None and self.hook is not None and control.should_log:
             self.log(scalars(self.hook.optimizer))
+            control.should_log = True  # trainer.log() has put it out, and the Trainer's own entry is still to come
 
     def on_train_end(self, args: Any, state: Any, control: Any, **found: Any) -> None:
         """Take the hooks off."""
