@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
+from hessiod.backends.card import Card, card_of
 from hessiod.backends.contract import Backend, check_backend
 from hessiod.core.errors import BackendUnavailable, HessiodError, InvalidArgument
 
@@ -18,6 +19,15 @@ class Listing:
 
     name: str
     backend: Backend | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CardListing:
+    """The same of a backend that may not have been loaded."""
+
+    name: str
+    backend: Backend | Card | None
     reason: str = ""
 
 
@@ -74,6 +84,20 @@ def listings() -> list[Listing]:
             result.append(Listing(name, load(name)))
         except HessiodError as error:
             result.append(Listing(name, None, str(error)))
+    return result
+
+
+def cards() -> list[CardListing]:
+    """Every announced backend, by its card if it has one; only the others are loaded."""
+    result = []
+    for name, entry in sorted(_entry_points().items()):
+        try:
+            card = card_of(entry)
+            if card is not None:
+                require(card.framework, card.extra)
+            result.append(CardListing(name, load(name) if card is None else card))
+        except HessiodError as error:
+            result.append(CardListing(name, None, str(error)))
     return result
 
 

@@ -12,5 +12,6 @@
 ``checkpoint``         nets and optimizers as checkpoint files see them
 ``native``             MindSpore's own files, for conversion
 ``backend``            the object behind the entry point
+``backend_card``       what can be said about it before the framework is loaded
 =====================  ==================================================================
 """

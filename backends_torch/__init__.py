@@ -14,5 +14,6 @@
 ``checkpoint``    models and optimizers as checkpoint files see them
 ``native``        torch's own files, for conversion
 ``backend``       the object behind the entry point
+``backend_card``  what can be said about it before the framework is loaded
 ================  ==========================================================================
 """

@@ -61,6 +61,12 @@ def test_names_of_backends_are_known_without_importing_any():
     assert loaded_by(program + "\nimport sys\nassert 'hessiod.backends.numpy' not in sys.modules") == {"numpy"}
 
 
+def test_the_command_lists_backends_without_loading_a_framework():
+    program = "import sys\nfrom hessiod.cli.app import app\napp(['backends'], standalone_mode=False)"
+    program += "\nassert not {'torch', 'mindspore', 'onnx'} & set(sys.modules), 'a framework was loaded'"
+    assert "--devices" in fresh(program)
+
+
 @pytest.mark.parametrize("framework", ["torch", "mindspore"])
 def test_a_facade_without_its_framework_says_what_to_install(framework):
     program = (

@@ -6,9 +6,10 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from hessiod.backends import Backend, listings, load, names, registry
+from hessiod.backends.card import card_of
 from hessiod.backends.contract import LINEAR_ALGEBRA, NAMESPACE, check_backend
 from hessiod.backends.numpy import NumpyBackend
-from hessiod.backends.registry import on_device
+from hessiod.backends.registry import cards, on_device
 from hessiod.core import BackendUnavailable, HessiodError, InvalidArgument
 
 
@@ -104,6 +105,23 @@ def test_a_backend_that_cannot_be_imported_is_unavailable_and_listed_with_the_re
     assert listed["mine"].backend is None
     assert listed["mine"].reason == str(caught.value)
     assert listed["numpy"].backend is load("numpy")
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch", "mindspore"])
+def test_a_card_says_what_the_backend_says(name):
+    card, backend = card_of(registry._entry_points()[name]), load(name)
+    assert (card.name, card.dtypes, card.optimizers) == (backend.name, backend.dtypes, tuple(backend.optimizers))
+    assert [route.name for route in card.routes] == [route.name for route in backend.routes]
+    found = backend.versions()
+    assert {package: found[package] for package in card.versions()} == card.versions()
+
+
+def test_a_backend_without_a_card_is_loaded_for_its_listing(announce):
+    announce(mine="hessiod.backends.numpy:BACKEND", broken="no_such_package.backend:BACKEND")
+    listed = {listing.name: listing for listing in cards()}
+    assert listed["mine"].backend is load("numpy")
+    assert listed["numpy"].backend is load("numpy")
+    assert "cannot be imported" in listed["broken"].reason
 
 
 def test_a_backend_whose_shared_library_is_missing_is_unavailable(announce, monkeypatch):

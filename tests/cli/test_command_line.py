@@ -38,8 +38,14 @@ def refused(result, *said):
 def test_backends_are_listed_with_versions_and_routes(tmp_path):
     result = hessiod("backends", cwd=tmp_path)
     assert result.returncode == 0
-    for name in ("numpy", "torch", "mindspore", "compiled", "jit", "cpu"):
+    for name in ("numpy", "torch", "mindspore", "compiled", "jit", "--devices"):
         assert name in result.stdout
+
+
+def test_backends_are_asked_for_their_devices_where_that_is_wanted(tmp_path):
+    result = hessiod("backends", "--devices", cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stdout.count(" cpu ") == 4
 
 
 def test_backends_without_frameworks_say_what_to_install(tmp_path):
