@@ -9,6 +9,7 @@
 ``second_order``       when curvature is due, and ``TrainStep``
 ``optimizers``         the classes that users import, each a rule and a signature
 ``gpt``, ``mlp``       the character GPT and the digits perceptron as Cells; ``trainer`` trains them
+``callbacks``          for Model.train: diagnostics to a logger, checkpoints; ``logs`` the numbers
 ``checkpoint``         nets and optimizers as checkpoint files see them
 ``native``             MindSpore's own files, for conversion
 ``backend``            the object behind the entry point

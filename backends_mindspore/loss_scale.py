@@ -29,6 +29,10 @@ class Fixed(nn.Cell):
         """After a step, whether its gradients were finite."""
         return finite
 
+    def parameters(self):
+        """What of it changes, for a checkpoint."""
+        return []
+
 
 class ByCell(nn.Cell):
     """A scale that an update cell of MindSpore's moves, ``nn.DynamicLossScaleUpdateCell`` for one."""
@@ -48,6 +52,10 @@ class ByCell(nn.Cell):
         """After a step, whether its gradients were finite."""
         return self.update(self.scale, ops.logical_not(finite))
 
+    def parameters(self):
+        """The scale and the update cell's counters, for a checkpoint."""
+        return [self.scale, *self.update.get_parameters()]
+
 
 class ByScaler(nn.Cell):
     """A scale that an ``ms.amp.DynamicLossScaler`` or another with a ``scale_value`` holds and moves."""
@@ -63,6 +71,10 @@ class ByScaler(nn.Cell):
     def settle(self, finite):
         """After a step, whether its gradients were finite."""
         return self.scaler.adjust(finite)
+
+    def parameters(self):
+        """The scaler's Parameters, for a checkpoint."""
+        return [value for value in vars(self.scaler).values() if isinstance(value, Parameter)]
 
 
 def loss_scale_from(given: Any) -> Fixed | ByCell | ByScaler:

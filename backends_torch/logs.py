@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from hessiod.backends.logs import Log, check_every, intervals, named, spread
 from hessiod.backends_torch.adapter import RuleOptimizer
 from hessiod.backends_torch.hook import unwrapped
 from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_torch.second_order import CurvatureOptimizer
-from hessiod.core.errors import InvalidArgument
-
-Log = Callable[[dict[str, float]], Any]
-
-PREFIX = "hessiod/"
 
 
 def scalars(optimizer: Any) -> dict[str, float]:
@@ -41,46 +37,20 @@ def scalars(optimizer: Any) -> dict[str, float]:
      'hessiod/negative_curvature': 0.0, 'hessiod/step': 1, 'hessiod/interval': 5, 'hessiod/refreshes': 1}
     """
     opt = unwrapped(optimizer)
-    groups = opt.diagnostics()
-    found = dict[str, float]()
-    for index, group in enumerate(groups):
-        found |= flat(group, f"{index}/" if len(groups) > 1 else "")
-    found["step"] = opt.steps
-    return {PREFIX + name: value for name, value in (found | dict(pace(opt))).items()}
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Nested dictionaries as one, with the keys joined by slashes.
-
-    >>> flat({"curvature": {"min": 0.0, "max": 2.0}, "clip_fraction": 0.5})
-    {'curvature/min': 0.0, 'curvature/max': 2.0, 'clip_fraction': 0.5}
-    """
-    found = dict[str, float]()
-    for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
+    return named(opt.diagnostics(), {"step": opt.steps} | dict(pace(opt)))
 
 
 def pace(opt: RuleOptimizer) -> Iterator[tuple[str, float]]:
     """How often curvature is taken, how often it was, and the damping."""
     if isinstance(opt, KroneckerOptimizer):
         yield "damping", opt.damping
-        intervals = [interval for layer in opt.layers for interval in layer_intervals(opt, layer)]
-        yield "interval/min", min(intervals)
-        yield "interval/mean", sum(intervals) / len(intervals)
-        yield "interval/max", max(intervals)
+        every = opt.param_groups[0]["factor_every"]
+        yield from spread([number for layer in opt.layers for number in intervals(opt._layer_state(layer), every)])
     elif isinstance(opt, CurvatureOptimizer):
         yield "interval", opt.param_groups[0]["every"]
         if "damping" in opt.param_groups[0]:
             yield "damping", float(opt.param_groups[0]["damping"])
         yield "refreshes", max((state.get("refreshes", 0) for state in opt.state.values()), default=0)
-
-
-def layer_intervals(opt: KroneckerOptimizer, layer: Any) -> list[int]:
-    """A layer's steps between two statistics, one for each statistic that has its own."""
-    state, every = opt._layer_state(layer), opt.param_groups[0]["factor_every"]
-    own = [value[1] for key, value in state.items() if key.startswith("interval_") or key == "check"]
-    return own or [every]
 
 
 def log_diagnostics(optimizer: Any, log: Log, every: int = 50) -> Any:
@@ -102,8 +72,7 @@ def log_diagnostics(optimizer: Any, log: Log, every: int = 50) -> Any:
     ...     _ = opt.step()
     {'hessiod/step': 2}
     """
-    if not isinstance(every, int) or every < 1:
-        raise InvalidArgument(f"every: found {every!r}, expected a whole number >= 1")
+    check_every(every)
     opt = unwrapped(optimizer)
 
     def stepped(*_: Any) -> None:
@@ -111,20 +80,3 @@ def log_diagnostics(optimizer: Any, log: Log, every: int = 50) -> Any:
             log(scalars(opt))
 
     return opt.register_step_post_hook(stepped)
-
-
-class TensorBoard:
-    """A ``log`` that writes to a ``torch.utils.tensorboard.SummaryWriter``, at the optimizer's own step.
-
-    log_diagnostics(opt, TensorBoard(SummaryWriter("runs/one")))
-    """
-
-    def __init__(self, writer: Any) -> None:
-        self.writer = writer
-
-    def __call__(self, values: Mapping[str, float]) -> None:
-        """Write all numbers at the step that is among them."""
-        step = int(values[f"{PREFIX}step"])
-        for name, value in values.items():
-            if name != f"{PREFIX}step":
-                self.writer.add_scalar(name, value, step)

@@ -4,6 +4,8 @@ from hessiod.backends.registry import require
 
 require("mindspore", extra="mindspore")
 
+from hessiod.backends.logs import TensorBoard  # noqa: E402
+from hessiod.backends_mindspore.callbacks import Checkpoint, Diagnostics  # noqa: E402
 from hessiod.backends_mindspore.derivatives.functions import (  # noqa: E402
     gauss_newton_diagonal,
     hessian_diagonal,
@@ -13,6 +15,7 @@ from hessiod.backends_mindspore.derivatives.functions import (  # noqa: E402
 from hessiod.backends_mindspore.kronecker.kfac import KFAC  # noqa: E402
 from hessiod.backends_mindspore.kronecker.spngd import SPNGD  # noqa: E402
 from hessiod.backends_mindspore.kronecker.thor import THOR  # noqa: E402
+from hessiod.backends_mindspore.logs import scalars  # noqa: E402
 from hessiod.backends_mindspore.optimizers import (  # noqa: E402
     SGD,
     AdaHessian,
@@ -35,13 +38,17 @@ __all__ = [
     "AdamW",
     "Apollo",
     "ApolloW",
+    "Checkpoint",
     "DiagonalNewton",
+    "Diagnostics",
     "Sophia",
     "SophiaG",
     "SophiaH",
+    "TensorBoard",
     "TrainStep",
     "gauss_newton_diagonal",
     "hessian_diagonal",
     "hessian_trace",
     "hvp",
+    "scalars",
 ]

@@ -4,6 +4,7 @@ from hessiod.backends.registry import require
 
 require("torch", extra="torch")
 
+from hessiod.backends.logs import TensorBoard  # noqa: E402
 from hessiod.backends_torch.derivatives.functions import (  # noqa: E402
     gauss_newton_diagonal,
     hessian_diagonal,
@@ -11,7 +12,7 @@ from hessiod.backends_torch.derivatives.functions import (  # noqa: E402
     hvp,
 )
 from hessiod.backends_torch.hook import CurvatureHook  # noqa: E402
-from hessiod.backends_torch.logs import TensorBoard, log_diagnostics, scalars  # noqa: E402
+from hessiod.backends_torch.logs import log_diagnostics, scalars  # noqa: E402
 from hessiod.backends_torch.optimizers import (  # noqa: E402
     KFAC,
     SGD,
