@@ -8,6 +8,7 @@
 ``precision``     half-precision parameters with state in float32
 ``states``        what is kept for each parameter, and the check of a ``state_dict``
 ``diagnostics``   shares and quantiles of the state, on demand
+``fast``          how a step reaches memory: generated C++, Triton (``triton_sweep``), or op by op
 ``optimizers``    the classes that users import, each a rule and a signature
 ``gpt``, ``mlp``  the character GPT and the digits perceptron as ``torch.nn`` modules
 ``trainer``       the loop that trains them

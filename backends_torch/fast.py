@@ -1,8 +1,9 @@
-"""How a step reaches memory: compiled kernels over many tensors at once on the CPU, torch operations everywhere else.
+"""How a step reaches memory: generated kernels over many tensors at once, torch operations everywhere else.
 
-A compiled kernel takes ordinary dense tensors on the CPU whose arrays all have their entries in the same order. Other
-devices, layouts and tensor subclasses (DTensor, FakeTensor) run op by op; on the CPU, in pieces that stay in the cache.
-Both give the same bits, but for sums (Apollo's) and powers (AdaHessian's), which may round differently.
+A generated kernel, C++ on the CPU and Triton on GPUs, takes ordinary dense tensors whose arrays all have their entries
+in the same order. Other devices, layouts and tensor subclasses (DTensor, FakeTensor) run op by op; on the CPU, in
+pieces that stay in the cache. All give the same bits, but for sums (Apollo's) and powers (AdaHessian's), which may round
+differently.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from torch.nn.utils import get_total_norm
 
 from hessiod.backends import kernels
 from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch import triton_sweep
 from hessiod.backends_torch.precision import widened
+from hessiod.backends_torch.triton_sweep import TritonBatch
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Kernel, Rule
 from hessiod.core.trace import Program, trace
@@ -36,9 +39,13 @@ PIECE = 2**16
 
 def plain(tensors: Sequence[Tensor]) -> bool:
     """Whether all are ordinary tensors on the CPU whose entries lie in memory one after another."""
+    return all(map(attrgetter("is_cpu"), tensors)) and ordinary(tensors)
+
+
+def ordinary(tensors: Sequence[Tensor]) -> bool:
+    """Whether all are ordinary tensors, on any device, whose entries lie in memory one after another."""
     return (
         set(map(type, tensors)) <= PLAIN
-        and all(map(attrgetter("is_cpu"), tensors))
         and set(map(attrgetter("dtype"), tensors)) <= DTYPES.keys()
         and not any(map(Tensor.is_neg, tensors))
         and (all(map(Tensor.is_contiguous, tensors)) or all(map(dense, tensors)))
@@ -113,21 +120,27 @@ class Plan:
         self.owned = self._own(states)
         self.addresses = list(map(Tensor.data_ptr, self.owned))
         self.layouts = list(map(layouts, inputs))
-        self.batches: list[Batch] = []
+        self.batches: list[Batch | TritonBatch] = []
         self.eager: list[int] = []
-        found: dict[Any, Batch | None] = {}
+        found: dict[Any, Batch | TritonBatch | None] = {}
         for place, param in enumerate(params):
             arrays = [param, *[states[place][slot] for slot in self.slots], *[given[place] for given in inputs]]
             dtypes = tuple(tensor.dtype for tensor in (param, *arrays[1 + len(self.slots) :]))
-            if dtypes not in found:
-                found[dtypes] = batch_for(program, dtypes)
-            batch = found[dtypes]
+            key = (param.device, dtypes)
+            if key not in found:
+                found[key] = batch_for(program, dtypes, param.device)
+            batch = found[key]
             if batch is None or not takes(param, arrays, len(self.slots)):
                 self.eager.append(place)
                 continue
             batch.places.append(place)
             batch.add(arrays)
-        self.batches = [batch for batch in found.values() if batch is not None and batch.places]
+        self.batches = []
+        for batch in found.values():
+            if isinstance(batch, TritonBatch) and batch.places and not triton_sweep.prepared(batch):
+                self.eager += batch.places
+            elif batch is not None and batch.places:
+                self.batches.append(batch)
 
     def _own(self, states: Sequence[Mapping[str, Any]]) -> list[Tensor]:
         return [*self.params, *[state[slot] for state in states for slot in self.slots]]
@@ -157,7 +170,7 @@ def same(ones: Sequence[Any], others: Sequence[Any]) -> bool:
 
 def layouts(tensors: Sequence[Tensor]) -> list[list[Any]]:
     """Everything about some tensors that a kernel depends on, but their addresses."""
-    looks = (type, attrgetter("is_cpu"), attrgetter("dtype"), Tensor.numel, Tensor.stride, Tensor.is_neg)
+    looks = (type, attrgetter("device"), attrgetter("dtype"), Tensor.numel, Tensor.stride, Tensor.is_neg)
     return [list(map(look, tensors)) for look in looks]
 
 
@@ -165,14 +178,22 @@ def takes(param: Tensor, arrays: Sequence[Tensor], slots: int) -> bool:
     """Whether a compiled kernel can take a parameter's arrays: all plain and alike, state in the working dtype."""
     working = torch.float64 if param.dtype == torch.float64 else torch.float32
     state = arrays[1 : 1 + slots]
-    return plain(arrays) and alike(arrays) and all(slot.dtype == working for slot in state)
+    placed = all(array.device == param.device for array in arrays)
+    return placed and ordinary(arrays) and alike(arrays) and all(slot.dtype == working for slot in state)
 
 
-def batch_for(program: tuple[Kernel, ...], dtypes: Sequence[torch.dtype]) -> Batch | None:
-    """An empty batch for a program and the dtypes of parameter, gradient and, perhaps, estimate."""
+def batch_for(
+    program: tuple[Kernel, ...], dtypes: Sequence[torch.dtype], device: torch.device
+) -> Batch | TritonBatch | None:
+    """An empty batch for a program and the dtypes of parameter, gradient and, perhaps, estimate: C++ or Triton."""
     if any(dtype not in DTYPES for dtype in dtypes):
         return None
     names = [DTYPES[dtype] for dtype in dtypes]
+    if device.type == "cuda" or kernels.choice() == "interpreted":
+        launched = triton_sweep.sweep_for(program, names[0], names[1], names[-1])
+        return None if launched is None else TritonBatch(launched, device)
+    if device.type != "cpu" or not kernels.available():
+        return None
     sweep = kernels.sweep_for(program, names[0], names[1], names[-1])
     return None if sweep is None else Batch(sweep, [])
 
@@ -217,7 +238,7 @@ def advance_group(
     plan = plans.get(key)
     if plan is None or not all(states) or not plan.holds(program, params, states, inputs):
         states = [optimizer._state(rule, param) for param in params]
-        plan = plans[key] = Plan(program, params, states, inputs) if kernels.available() else None
+        plan = plans[key] = Plan(program, params, states, inputs) if kernels.choice() != "eager" else None
     for state in states:
         state["step"] += 1
         if key[1]:

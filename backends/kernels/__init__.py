@@ -1,7 +1,8 @@
-"""Fast kernels, generated from the rules: C++ for the CPU.
+"""Fast kernels, generated from the rules: C++ for the CPU, Triton for GPUs.
 
 ``HESSIOD_KERNELS`` in the environment chooses: ``auto`` (the default) uses them where they can be used and says once
-where not, ``eager`` never does, ``compiled`` makes it an error if they cannot be compiled.
+where not, ``eager`` never does, ``compiled`` makes it an error if they cannot be compiled. ``interpreted`` runs on the
+CPU what is generated for GPUs, in Triton's interpreter: slowly, for tests.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hessiod.core.rule import Kernel
 
 __all__ = ["CompilerUnavailable", "Sweep", "available", "choice", "first_nonfinite", "sweep_for"]
 
-CHOICES = ("auto", "eager", "compiled")
+CHOICES = ("auto", "eager", "compiled", "interpreted")
 LOG = logging.getLogger("hessiod.kernels")
 
 

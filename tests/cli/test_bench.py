@@ -37,6 +37,13 @@ def test_unknown_names_are_refused_with_those_that_exist(option, value):
     assert f"found '{value}', expected one of" in str(result.exception)
 
 
+def test_a_device_that_torch_does_not_have_is_refused_before_anything_is_timed():
+    for arguments, said in ((["--section", "step"], "expected one of cpu"), (["--section", "cold"], "expected cpu;")):
+        result = CliRunner().invoke(app, ["bench", "--list", "small", "--device", "npu", *arguments])
+        assert isinstance(result.exception, InvalidArgument)
+        assert said in str(result.exception)
+
+
 def test_a_turn_calls_every_candidate_and_the_next_one_begins_with_another():
     calls = []
     candidates = {name: lambda name=name: calls.append(name) for name in "ab"}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """Names of parameter lists (:mod:`hessiod.bench.lists`), rounds of interleaved timing, and threads."""
+    """Names of parameter lists (:mod:`hessiod.bench.lists`), rounds of interleaved timing, threads, and a torch device."""
 
     lists: tuple[str, ...]
     rounds: int = 15
     threads: int = 1
+    device: str = "cpu"

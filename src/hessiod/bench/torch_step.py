@@ -16,6 +16,7 @@ from hessiod.bench.row import Row
 from hessiod.bench.settings import Settings
 from hessiod.bench.timing import Times, clock_for, interleaved
 from hessiod.core import RULES
+from hessiod.core.errors import InvalidArgument
 from hessiod.core.trace import Program, traffic
 from hessiod.torch import SGD, AdaHessian, AdamW, Apollo, DiagonalNewton, SophiaH
 
@@ -25,6 +26,7 @@ FUSED = "torch AdamW(fused)"
 FUSED_SGD = "torch SGD(fused)"
 UNCHECKED = ", unchecked"
 FOREACH = "torch foreach_add"
+COPY = "torch foreach_copy"
 STREAMS = {"stream 4 to 2": (4, 2), "stream 4 to 3": (4, 3)}
 RATE = 1e-9  # so that parameters hardly move, however long they are timed
 
@@ -40,6 +42,7 @@ OURS: dict[str, tuple[Callable[..., Any], str]] = {
 
 LIMITS = {
     ("gpt", "Sophia"): 0.92,
+    ("gpt2", "Sophia"): 0.92,
     ("small", "Sophia"): 0.60,
     ("gpt", "AdaHessian"): 1.10,
     ("gpt", "Apollo"): 1.50,
@@ -69,14 +72,18 @@ def rows(settings: Settings) -> Iterator[Row]:
 def list_rows(name: str, settings: Settings) -> Iterator[Row]:
     """The rows of one list."""
     torch.manual_seed(0)
-    params = [torch.nn.Parameter(torch.randn(shape) * 0.02) for shape in LISTS[name]()]
+    device = device_of(settings)
+    params = [torch.nn.Parameter((torch.randn(shape) * 0.02).to(device)) for shape in LISTS[name]()]
     candidates = {**ours(params), **fused(params), **peers(params)}
     for param in params:
         param.grad = torch.randn_like(param) * 0.01
-    if kernels.available():
-        candidates |= streams(params, settings.threads)
-    times = interleaved(candidates, rounds=settings.rounds, clock=clock_for(settings.threads))
-    group = f"{TITLES[name]}, {settings.threads} thread{'s' if settings.threads > 1 else ''}"
+    candidates |= streams(params, settings.threads)
+    if device.type != "cpu":
+        candidates = {label: waiting(step) for label, step in candidates.items()}
+    clock = clock_for(settings.threads if device.type == "cpu" else 0)
+    times = interleaved(candidates, rounds=settings.rounds, clock=clock)
+    where = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}" if device.type == "cpu" else str(device)
+    group = f"{TITLES[name]}, {where}"
     for label in OURS:
         limit = LIMITS.get((name, label))
         yield ratio_row(group, times, label, FUSED, limit)
@@ -85,8 +92,26 @@ def list_rows(name: str, settings: Settings) -> Iterator[Row]:
     for label, (package, kind, factor) in PEERS.items():
         if f"{package} {kind}" in candidates:
             yield ratio_row(group, times, f"{package} {kind}", label, factor, at_least=True)
-    if kernels.available():
-        yield from bandwidth_rows(group, params, times, 88.0 if name == "gpt" and settings.threads > 1 else None)
+    aim = 88.0 if name == "gpt" and settings.threads > 1 else 85.0 if name == "gpt2" and device.type == "cuda" else None
+    yield from bandwidth_rows(group, params, times, aim)
+
+
+def device_of(settings: Settings) -> torch.device:
+    """Where tensors are to lie."""
+    found = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    if settings.device not in found:
+        raise InvalidArgument(f"device: found {settings.device!r}, expected one of {', '.join(found)}, which torch has")
+    return torch.device(settings.device)
+
+
+def waiting(step: Callable[[], Any]) -> Callable[[], Any]:
+    """A step that has ended when it returns."""
+
+    def whole() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    return whole
 
 
 def ratio_row(group: str, times: Times, name: str, peer: str, limit: float | None = None, **more: Any) -> Row:
@@ -153,7 +178,7 @@ def peers(params: Params) -> Candidates:
 
 
 def streams(params: Params, threads: int) -> Candidates:
-    """Loops that move as many arrays as steps do and calculate next to nothing."""
+    """Loops that move as many arrays as steps do and calculate next to nothing; copies of one array to another."""
     arrays = [[torch.ones_like(param.detach()) for param in params] for _ in range(4)]
     sizes = [param.numel() for param in params]
 
@@ -163,14 +188,20 @@ def streams(params: Params, threads: int) -> Candidates:
         rows, scalars = [0] * len(params), [sweep.program.scalars_from({})]
         return lambda: sweep.run(sizes, pointers, rows, scalars, threads)
 
-    found = {label: moving(*shape) for label, shape in STREAMS.items()}
-    return {**found, FOREACH: lambda: torch._foreach_add_(arrays[0], arrays[1])}
+    copies: Candidates = {
+        FOREACH: lambda: torch._foreach_add_(arrays[0], arrays[1]),
+        COPY: lambda: torch._foreach_copy_(arrays[2], arrays[3]),
+    }
+    if params[0].device.type != "cpu" or not kernels.available():
+        return copies
+    return {label: moving(*shape) for label, shape in STREAMS.items()} | copies
 
 
 def bandwidth_rows(group: str, params: Params, times: Times, limit: float | None) -> Iterator[Row]:
     """Each step's share of the fastest stream, by the bytes that it cannot do without."""
     count = sum(param.numel() for param in params)
-    sizes = {FOREACH: 12, **{label: 4 * sum(shape) for label, shape in STREAMS.items()}}
+    sizes = {FOREACH: 12, COPY: 8, **{label: 4 * sum(shape) for label, shape in STREAMS.items()}}
+    sizes = {label: size for label, size in sizes.items() if label in times.seconds}
     speeds = {label: size * count / times.median(label) / 1e9 for label, size in sizes.items()}
     best = max(speeds, key=lambda label: speeds[label])
     detail = ", ".join(f"{label} {speed:.1f}" for label, speed in speeds.items())

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from hessiod.backends.checkpoint import write_atomically
 from hessiod.backends.registry import require
-from hessiod.bench.lists import LISTS
+from hessiod.bench.lists import DEFAULT, LISTS
 from hessiod.bench.row import Row
 from hessiod.bench.settings import Settings
 from hessiod.core.errors import InvalidArgument
@@ -28,9 +28,11 @@ SECTIONS = ("step", "memory", "cold", "curvature")
 def bench(
     backend: Annotated[str, typer.Option(help="torch or mindspore")] = "torch",
     parameters: Annotated[
-        list[str] | None, typer.Option("--list", help=f"{', '.join(LISTS)}; repeat for several (default: all)")
+        list[str] | None,
+        typer.Option("--list", help=f"{', '.join(LISTS)}; repeat for several (default: {', '.join(DEFAULT)})"),
     ] = None,
     threads: Annotated[int, typer.Option(help="threads of every candidate", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="for steps in PyTorch: cpu or cuda")] = "cpu",
     section: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(SECTIONS)}; repeat for several (default: all)")
     ] = None,
@@ -50,12 +52,16 @@ def bench(
         for name in names:
             if name not in known:
                 raise InvalidArgument(f"{option}: found {name!r}, expected one of {', '.join(known)}")
+    if device != "cpu" and (backend != "torch" or section != ["step"]):
+        raise InvalidArgument(
+            f"device: found {device!r}, expected cpu; other devices are for --backend torch --section step alone"
+        )
     if plot is not None:
         require("matplotlib", extra="plots")
     require(backend, extra=backend)
     from hessiod.bench import report
 
-    settings = Settings(tuple(parameters or LISTS), rounds, threads)
+    settings = Settings(tuple(parameters or DEFAULT), rounds, threads, device)
     found: list[Row] = []
     report.show(kept(measured(backend, section or sections_of(backend), settings), found), Console())
     document = {"header": report.header(), "rows": [row.document() for row in found]}
