@@ -2,8 +2,8 @@
 
 A generated kernel, C++ on the CPU and Triton on GPUs, takes ordinary dense tensors whose arrays all have their entries
 in the same order. Other devices, layouts and tensor subclasses (DTensor, FakeTensor) run op by op; on the CPU, in
-pieces that stay in the cache. All give the same bits, but for sums (Apollo's) and powers (AdaHessian's), which may round
-differently.
+pieces that stay in the cache. All give the same bits, but for sums (Apollo's) and powers (AdaHessian's), which may
+round differently.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """Names of parameter lists (:mod:`hessiod.bench.lists`), rounds of interleaved timing, threads, and a torch device."""
+    """Names of parameter lists (:mod:`hessiod.bench.lists`), rounds of interleaved timing, threads, a torch device."""
 
     lists: tuple[str, ...]
     rounds: int = 15
