@@ -1,7 +1,14 @@
-"""One thread: the models are tiny, and on a busy machine threads that wait for each other take most of the time."""
+"""One thread, the examples' folder on the path, and a record of when curvature was given."""
+
+from pathlib import Path
 
 import pytest
 import torch
+
+from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
+from hessiod.backends_torch.second_order import CurvatureOptimizer
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "trainers"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -10,3 +17,47 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _examples(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """The number of the coming step at each estimate that an optimizer was given."""
+    found = []
+
+    def recorded(kind):
+        update = kind.update_curvature
+
+        def update_curvature(self, **options):
+            update(self, **options)
+            found.append(self.steps + 1)
+
+        monkeypatch.setattr(kind, "update_curvature", update_curvature)
+
+    recorded(CurvatureOptimizer)
+    recorded(KroneckerOptimizer)
+    return found
+
+
+def tensors(model, opt):
+    """Everything that a run consists of."""
+    params = list(model.parameters())
+    state = [opt.state[p][name] for p in params if p in opt.state for name in sorted(opt.state[p])]
+    return [p.detach().clone() for p in params] + [torch.as_tensor(v) for v in state if not isinstance(v, tuple)]
+
+
+@pytest.fixture
+def assert_same():
+    """Two runs, each a model and its optimizer, agree bit for bit."""
+
+    def check(run, other):
+        pairs = list(zip(tensors(*run), tensors(*other), strict=True))
+        assert len(pairs) > len(list(run[0].parameters()))
+        for a, b in pairs:
+            assert torch.equal(a, b)
+
+    return check
