@@ -168,11 +168,16 @@ class CurvatureHook:
         if not self._wanted():
             return
 
+        device = self.optimizer.param_groups[0]["params"][0].device.type
+        casts = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
         def closure() -> Tensor:
-            return checked(self._loss(model(*arguments, **options)), model)
+            with torch.autocast(device, enabled=casts[0], dtype=casts[1]):
+                return checked(self._loss(model(*arguments, **options)), model)
 
         summed = options.get("num_items_in_batch") is not None  # the loss is a part of the whole batch's mean
-        self._within(self.optimizer.update_curvature, closure=closure, summed=summed)
+        with torch.autocast(device, enabled=False):  # derivatives are taken outside, as backward is
+            self._within(self.optimizer.update_curvature, closure=closure, summed=summed)
 
     def _within(self, call: Callable[..., None], **options: Any) -> None:
         self._inside = True

@@ -1,6 +1,8 @@
 """A small GPT-2 with Hugging Face's Trainer and SophiaG, on the documentation that comes with Python.
 
-python examples/trainers/huggingface.py --out out/huggingface --steps 200 [--resume]
+    python examples/trainers/huggingface.py --out out/huggingface --steps 200 [--resume]
+
+``Curvature`` is the one line that another optimizer would not need.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """LoRA with peft: the base is frozen, and only the adapters' curvature is estimated.
 
-python examples/trainers/lora.py --out out/lora --steps 200
+    python examples/trainers/lora.py --out out/lora --steps 200
+
+Frozen parameters are passed over, so the optimizer is given all of them.
 """
 
 from __future__ import annotations

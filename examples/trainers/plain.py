@@ -1,6 +1,8 @@
 """A plain loop around a compiled perceptron with recomputed activations and micro-batches, and SophiaH.
 
-python examples/trainers/plain.py --out out/plain --steps 100
+    python examples/trainers/plain.py --out out/plain --steps 100
+
+Hutchinson's estimate runs the compiled model as it was written.
 """
 
 from __future__ import annotations

@@ -44,10 +44,11 @@ def given(monkeypatch):
 
 
 def tensors(model, opt):
-    """Everything that a run consists of."""
+    """Everything that a run consists of; K-FAC's inverses are lists of blocks."""
     params = list(model.parameters())
-    state = [opt.state[p][name] for p in params if p in opt.state for name in sorted(opt.state[p])]
-    return [p.detach().clone() for p in params] + [torch.as_tensor(v) for v in state if not isinstance(v, tuple)]
+    found = [opt.state[p][name] for p in params if p in opt.state for name in sorted(opt.state[p])]
+    parts = [part for value in found for part in (value if isinstance(value, list | tuple) else [value])]
+    return [p.detach().clone() for p in params] + [torch.as_tensor(part) for part in parts if part is not None]
 
 
 @pytest.fixture
