@@ -79,7 +79,7 @@ class Route:
     rounded once to the arrays' dtype, and returns a tuple of native arrays. ``contracts`` says that the route may fuse
     a multiplication and an addition into one rounding, so that its results may differ from the others' by an ULP per
     operation. ``flushes`` says that it may put zero in the place of denormal numbers,
-    ``compiles`` that each new shape costs seconds, so that the conformance suite gives it one.
+    ``compiles`` that each new kernel or shape costs seconds, so that the conformance suite gives it one.
     """
 
     name: str

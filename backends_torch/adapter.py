@@ -7,6 +7,7 @@ in ``state``, everything else in ``param_groups``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -162,7 +163,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             return loss
         estimates = self._estimates()
         self._check_counts(work, estimates)
-        if self._finite([grad for *_, grad in work], estimates):
+        if self._finite(list(map(itemgetter(2), work)), estimates):
             before = self._watched()
             advance(self, work, values, estimates)
             if self._watching:
@@ -191,19 +192,20 @@ class RuleOptimizer(torch.optim.Optimizer):
             for position, param in enumerate(group["params"]):
                 if not param.requires_grad:
                     continue
-                if param.grad is None:
+                grad = param.grad
+                if grad is None:
                     if group["missing"] == "raise":
                         raise InvalidState(
                             f"{self._name(group, position)} has no gradient; call loss.backward() first, freeze it "
                             "with requires_grad_(False), or construct the optimizer with missing='skip'"
                         )
                     continue
-                if param.grad.layout != torch.strided:
+                if grad.layout is not torch.strided:
                     raise InvalidArgument(
-                        f"{self._name(group, position)} has a gradient with layout {param.grad.layout}, expected a "
+                        f"{self._name(group, position)} has a gradient with layout {grad.layout}, expected a "
                         "dense one; construct its nn.Embedding with sparse=False"
                     )
-                yield index, param, param.grad
+                yield index, param, grad
 
     def _check_counts(self, work: list[tuple[int, Tensor, Tensor]], estimates: Estimates | None) -> None:
         counted = ["refreshes" in self.rule_of(group).step.hyperparameters for group in self.param_groups]

@@ -13,6 +13,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from hessiod.backends.contract import Route  # noqa: E402
+from hessiod.backends.kernels import route  # noqa: E402
 from hessiod.backends_torch import namespace  # noqa: E402
 from hessiod.backends_torch.autodiff import TorchAutodiff  # noqa: E402
 from hessiod.backends_torch.optimizers import OPTIMIZERS  # noqa: E402
@@ -34,12 +35,22 @@ def run_compiled(function: Kernel, arrays: Sequence[torch.Tensor], scalars: Mapp
     return run(torch.compile(function, fullgraph=True, dynamic=False), arrays, typed)
 
 
+def run_kernels(function: Kernel, arrays: Sequence[torch.Tensor], scalars: Mapping[str, float]) -> tuple[Any, ...]:
+    """Call a kernel as the C++ that optimizer steps on the CPU run."""
+    found = route.run(function, [array.detach().cpu().numpy() for array in arrays], scalars)
+    return tuple(map(torch.from_numpy, found))
+
+
 class TorchBackend:
     """See :class:`hessiod.backends.contract.Backend`."""
 
     name = "torch"
     namespace = namespace
-    routes = (Route("eager", run), Route("compiled", run_compiled, contracts=True, compiles=True))
+    routes = (
+        Route("eager", run),
+        Route("compiled", run_compiled, contracts=True, compiles=True),
+        *[Route("kernels", run_kernels, compiles=True)] * route.offered(),
+    )
     dtypes = ("float32", "float64")
     optimizers = OPTIMIZERS
     autodiff = TorchAutodiff()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hessiod.backends.card import Card, Name
+from hessiod.backends.kernels import route
 
 CARD = Card(
     name="torch",
@@ -10,7 +11,7 @@ CARD = Card(
     extra="torch",
     distributions=("torch",),
     dtypes=("float32", "float64"),
-    routes=(Name("eager"), Name("compiled")),
+    routes=(Name("eager"), Name("compiled"), *[Name("kernels")] * route.offered()),
     optimizers=(
         "sophia-g",
         "sophia-h",

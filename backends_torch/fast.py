@@ -86,18 +86,21 @@ class Batch:
         self.width = len(sweep.program.operands)
         self.sizes = array("q")
         self.table = array("q")
+        self.zeros = array("q")
 
     def add(self, arrays: Sequence[Tensor]) -> None:
         """Add a parameter's arrays, in the order of the program's operands."""
         self.sizes.append(arrays[0].numel())
+        self.zeros.append(0)
         self.table.extend([tensor.data_ptr() for tensor in arrays])
 
     def run(self, inputs: Sequence[Sequence[Tensor]], rows: Sequence[int], scalars: Any) -> None:
         """Move them; ``inputs`` are all gradients and, perhaps, all estimates of the group."""
         first = self.width - len(inputs)
         for column, tensors in enumerate(inputs, start=first):
-            self.table[column :: self.width] = array("q", [tensors[place].data_ptr() for place in self.places])
-        own = [rows[place] for place in self.places]
+            chosen = tensors if len(tensors) == len(self.places) else [tensors[place] for place in self.places]
+            self.table[column :: self.width] = array("q", map(Tensor.data_ptr, chosen))
+        own = [rows[place] for place in self.places] if len(scalars) > 1 else self.zeros
         self.sweep.run(self.sizes, self.table, own, scalars, torch.get_num_threads())
 
 
@@ -170,8 +173,11 @@ def same(ones: Sequence[Any], others: Sequence[Any]) -> bool:
 
 def layouts(tensors: Sequence[Tensor]) -> list[list[Any]]:
     """Everything about some tensors that a kernel depends on, but their addresses."""
-    looks = (type, attrgetter("device"), attrgetter("dtype"), Tensor.numel, Tensor.stride, Tensor.is_neg)
-    return [list(map(look, tensors)) for look in looks]
+    looks = (type, attrgetter("is_cpu"), attrgetter("dtype"), Tensor.numel, Tensor.is_contiguous, Tensor.is_neg)
+    found: list[list[Any]] = [list(map(look, tensors)) for look in looks]
+    if not all(found[4]):  # for the others the strides follow from the parameter's shape
+        found.append(list(map(Tensor.stride, tensors)))
+    return found
 
 
 def takes(param: Tensor, arrays: Sequence[Tensor], slots: int) -> bool:
@@ -246,7 +252,7 @@ def advance_group(
     if plan is not None and plan.batches:
         counts = [(state["step"], state.get("refreshes")) for state in states]
         row_of = {count: row for row, count in enumerate(dict.fromkeys(counts))}
-        rows = [row_of[count] for count in counts]
+        rows = [row_of[count] for count in counts] if len(row_of) > 1 else [0] * len(counts)
         for batch in plan.batches:
             made = batch.sweep.program
             scalars = [made.scalars_from({**values, "step": s, "refreshes": r}, scale) for s, r in row_of]
@@ -321,7 +327,7 @@ def first_nonfinite(tensors: Sequence[Tensor]) -> int | None:
     """
     if kernels.available() and plain(tensors):
         sizes, pointers = list(map(Tensor.numel, tensors)), list(map(Tensor.data_ptr, tensors))
-        dtypes = [DTYPES[tensor.dtype] for tensor in tensors]
+        dtypes = list(map(DTYPES.__getitem__, map(attrgetter("dtype"), tensors)))
         return kernels.first_nonfinite(sizes, pointers, dtypes, torch.get_num_threads())
     if any(hasattr(tensor, "to_local") for tensor in tensors):  # DTensor: a norm fails where a process's shard is empty
         return next((place for place, tensor in enumerate(tensors) if not torch.isfinite(tensor).all()), None)

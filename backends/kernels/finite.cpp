@@ -30,7 +30,7 @@ extern "C" Index hessiod_nonfinite(Index tensors, const Index* sizes, const void
   Index first = tensors;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1) reduction(min : first)
   for (Index number = 0; number < count; ++number) {
-    const Task task = tasks[number];
+    const Task task = tasks[count - 1 - number];  // backwards: a step begins with what was read last
     if (!all_finite(int(kinds[task.tensor]), arrays[task.tensor], task.begin, task.end - task.begin))
       first = std::min(first, task.tensor);
   }

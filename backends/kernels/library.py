@@ -60,7 +60,7 @@ class Sweep:
         """
         names = self.program.graph.scalars
         numbers = array("d", [float(row[name]) for row in scalars for name in names])
-        tables = [array("q", values) for values in (sizes, pointers, rows)]
+        tables = [values if isinstance(values, array) else array("q", values) for values in (sizes, pointers, rows)]
         addresses = [table.buffer_info()[0] for table in tables]
         self.function(len(sizes), *addresses, numbers.buffer_info()[0], threads)
 
@@ -100,6 +100,6 @@ def first_nonfinite(sizes: Sequence[int], pointers: Sequence[int], dtypes: Seque
     >>> first_nonfinite([2, 2], [fine.buffer_info()[0], bad.buffer_info()[0]], ["float32", "float32"], threads=1)
     1
     """
-    where = [array("q", values) for values in (sizes, pointers, [cpp.KINDS[dtype] for dtype in dtypes])]
+    where = [array("q", values) for values in (sizes, pointers, map(cpp.KINDS.__getitem__, dtypes))]
     place = finite_check()(len(sizes), *[values.buffer_info()[0] for values in where], threads)
     return None if place == len(sizes) else place

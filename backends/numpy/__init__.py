@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hessiod.backends.contract import Route
+from hessiod.backends.kernels import route
 from hessiod.backends.numpy import namespace
 from hessiod.core.errors import BackendUnavailable
 
@@ -26,7 +27,7 @@ class NumpyBackend:
 
     name = "numpy"
     namespace: ModuleType | None = namespace
-    routes: tuple[Route, ...] = (Route("eager", run),)
+    routes: tuple[Route, ...] = (Route("eager", run), *[Route("kernels", route.run, compiles=True)] * route.offered())
     dtypes: tuple[str, ...] = ("float32", "float64")
     optimizers: Mapping[str, Callable[..., Any]] = {}
 

@@ -20,12 +20,13 @@ def test_a_selection_is_by_level_prefix_and_glob(checks):
     everything = chosen(Selection(), checks)
     assert everything == [identity for check in checks for identity in check.case_ids]
     assert chosen(Selection(include=("L1/sophia.step",)), checks) == [
-        f"L1/sophia.step/numpy/eager/{dtype}/{kind}"
+        f"L1/sophia.step/numpy/{route}/{dtype}/{kind}"
+        for route in ("eager", "kernels")
         for dtype in ("float32", "float64")
         for kind in ("formula", "agreement")
     ]
     assert chosen(Selection(include=("L1/sophia.step/*/agreement",), exclude=("*float64*",)), checks) == [
-        "L1/sophia.step/numpy/eager/float32/agreement"
+        f"L1/sophia.step/numpy/{route}/float32/agreement" for route in ("eager", "kernels")
     ]
     assert len(chosen(Selection(exclude=("*/agreement",)), checks)) == len(everything) / 2
 

@@ -39,11 +39,15 @@ def backend_with(route_run, **flags):
 
 
 def test_the_numpy_backend_passes_every_kernel():
-    rows = kernel_rows(load("numpy"))
+    numpy = load("numpy")
+    rows = kernel_rows(numpy)
     assert {row.verdict for row in rows} == {PASS}
-    assert len(rows) == len(kernels.subjects()) * 2 * 2
+    assert [route.name for route in numpy.routes] == ["eager", "kernels"]  # generated C++ gives numpy's bits, too
+    assert len(rows) == len(kernels.subjects()) * 2 * 2 * 2
     agreement = [row for row in rows if row.id.endswith("agreement")]
-    assert {row.worst_ulp for row in agreement} == {0.0}
+    assert {row.worst_ulp for row in agreement if "/eager/" in row.id} == {0.0}
+    inexact = {row.rule for row in agreement if row.worst_ulp}  # their sums and powers are taken in double precision
+    assert inexact <= {"apollo-l2", "apollo-decoupled", "apollo-stable", "adahessian-power"}
 
 
 def test_every_kernel_has_a_published_formula():

@@ -1,0 +1,66 @@
+"""Generated kernels as a conformance route: any function of core/, out of place, through the code that steps run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from inspect import Parameter, Signature
+from typing import Any
+
+import numpy as np
+
+from hessiod.backends.kernels import choice
+from hessiod.backends.kernels.compiler import CompilerUnavailable, find
+from hessiod.backends.kernels.library import compiled
+from hessiod.core.rule import Kernel
+
+
+def offered() -> bool:
+    """Whether there is a compiler for the route; it is not called yet."""
+    if choice() == "eager":
+        return False
+    try:
+        return bool(find())
+    except CompilerUnavailable:
+        return False
+
+
+@cache
+def out_of_place(function: Callable[..., Any], operands: int, scalars: tuple[str, ...], results: int) -> Kernel:
+    """A kernel that reads the function's operands and writes its results to further arrays, which it does not read."""
+
+    def extended(xp: Any, *arrays: Any, **numbers: Any) -> Any:
+        found = function(xp, *arrays[:operands], **numbers)
+        return found if isinstance(found, tuple) else (found,)
+
+    names = [Parameter(name, Parameter.KEYWORD_ONLY) for name in scalars]
+    extended.__signature__ = Signature(names)  # type: ignore[attr-defined]  # where the tracer looks for scalars
+    written = tuple(f"result{place}" for place in range(results))
+    read = tuple(f"operand{place}" for place in range(operands))
+    return Kernel(extended, lambda **values: values, (*read, *written), written)
+
+
+def run(function: Callable[..., Any], arrays: Sequence[np.ndarray], scalars: Mapping[str, float]) -> tuple[Any, ...]:
+    """Call a function of core/ as generated C++, on copies of the arrays.
+
+    >>> def halved(xp, x, *, half):
+    ...     return (half * x,)
+    >>> run(halved, [np.array([2.0, -4.0])], {"half": 0.5})[0]
+    array([ 1., -2.])
+    """
+    kernel = kernel_for(function, arrays, scalars)
+    dtype = str(arrays[0].dtype)
+    sweep = compiled((kernel,), dtype, dtype, dtype)
+    given = [np.array(array, order="C", copy=True) for array in arrays]
+    given += [np.empty_like(given[0]) for _ in kernel.results]
+    numbers = dict(zip(sweep.program.graph.scalars, (1.0, *scalars.values()), strict=True))
+    sweep.run([given[0].size], [array.ctypes.data for array in given], [0], [numbers], threads=2)
+    return tuple(given[len(arrays) :])
+
+
+def kernel_for(function: Callable[..., Any], arrays: Sequence[Any], scalars: Mapping[str, float]) -> Kernel:
+    """The kernel of a function, which says how many results it has when it runs on empty arrays."""
+    from hessiod.backends.numpy import run as run_numpy
+
+    results = len(run_numpy(function, [np.zeros(1, np.float32)] * len(arrays), scalars))
+    return out_of_place(function, len(arrays), tuple(scalars), results)
