@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from hessiod.backends.checkpoint.arrays import Array
+from hessiod.backends.checkpoint.layers import settings_of
 from hessiod.backends.checkpoint.layouts import kind_of
 from hessiod.backends.checkpoint.record import Group, Record
 from hessiod.backends.checkpoint.renaming import renamer
 from hessiod.backends.checkpoint.state import Loaded, Names, load_state, save_state
 from hessiod.backends_torch.adapter import RuleOptimizer, flat_hyperparameters
+from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
+from hessiod.backends_torch.kronecker.saved import SavedLayers
 from hessiod.backends_torch.precision import zeros_for
 from hessiod.backends_torch.second_order import DRAWS, CurvatureOptimizer
 from hessiod.backends_torch.states import counts_of
@@ -136,6 +139,9 @@ class TorchBridge:
                 continue
             self.names[tensor] = rename(native)
             self.model_arrays.append(array_of(rename(native), tensor, native))
+        self.saved_layers = (
+            SavedLayers(optimizer, self.name_of, array_of) if isinstance(optimizer, KroneckerOptimizer) else None
+        )
         kinds = ((path.replace("_orig_mod.", ""), kind_of(type(module))) for path, module in model.named_modules())
         self.layers = {path: kind for path, kind in kinds if kind}
 
@@ -170,11 +176,17 @@ class TorchBridge:
             step=optimizer.steps,
             refreshes=refreshes if second_order else None,
             parameters=[self.name_of(param) for param in movable],
-            settings={name: first[name] for name in SETTINGS if first.get(name) is not None},
+            settings=self._settings(first),
             groups=[self._group(group) for group in self._groups()],
             behind={name: found for name, found in counts.items() if any(found[k] != usual[k] for k in found)},
             modes={"official": True, "bs": first["bs"]} if first.get("official") else {},
+            kronecker={} if self.saved_layers is None else self.saved_layers.document(),
         )
+
+    def _settings(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        if self.saved_layers is not None:
+            return settings_of(group)
+        return {name: group[name] for name in SETTINGS if group.get(name) is not None}
 
     def _each(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for group in self._groups():
@@ -193,26 +205,16 @@ class TorchBridge:
         settings = {"maximize": group["maximize"]}
         if "spatial_averaging" in group:
             settings["spatial_averaging"] = group["spatial_averaging"]
+        if group.get("couple_momentum") and group["covered"]:
+            settings["first_lr"] = float(group["first_lr"]) or 1.0
         names = [self.name_of(param) for param in group["params"]]
         return Group(names, rule.name, values.pop("lr"), values, settings)
 
     def slots(self) -> list[Array]:
         """The state of every parameter that has moved; before that it is zeros."""
-        for group, param in self._each():
-            self._check_known(group, param)
         moved = ((g, param) for g, param in self._each() if any(self._counts(g, param).values()))
-        return [array for group, param in moved for array in self._slots(group, param)]
-
-    def _check_known(self, group: Mapping[str, Any], param: Tensor) -> None:
-        """Refuse state that the file has no place for: factors of a layer, which only torch has so far."""
-        assert self.optimizer is not None
-        rule = self.optimizer.rule_of(group)
-        unknown = sorted(set(self.optimizer.state.get(param) or ()) - {*rule.slots, *counts_of(rule)})
-        if unknown:
-            raise InvalidArgument(
-                f"optimizer: {type(self.optimizer).__name__} keeps {', '.join(unknown)} of {self.name_of(param)!r}, "
-                "for which this format has no place; keep its state_dict() in a file of torch.save"
-            )
+        own = [array for group, param in moved for array in self._slots(group, param)]
+        return own if self.saved_layers is None else [*own, *self.saved_layers.slots()]
 
     def slots_for(self, record: Record) -> list[Array]:
         """The state of every parameter that has moved in the file."""
@@ -220,6 +222,8 @@ class TorchBridge:
         for group, param in self._each():
             if any(record.counts(self.name_of(param)).values()):
                 arrays += self._slots(group, param, missing=True)
+        if self.saved_layers is not None:
+            arrays += self.saved_layers.slots_for(record.kronecker)
         return arrays
 
     def _slots(self, group: Mapping[str, Any], param: Tensor, missing: bool = False) -> Iterator[Array]:
@@ -276,6 +280,8 @@ class TorchBridge:
                 set_lr(group, theirs.lr)
             if "official" in group:
                 group.update(official=record.modes.get("official", False), bs=record.modes.get("bs"))
+        if self.saved_layers is not None:
+            self.saved_layers.settle(record.kronecker)
         self.optimizer._settled()
 
 

@@ -135,7 +135,8 @@ def spd_inverse(x):
     factor, failed = torch.linalg.cholesky_ex(x)
     done = failed[..., None, None] == 0
     factor = torch.where(done, factor, eye(x.shape[-1], x))  # cholesky_inverse raises for a factor that is unfinished
-    return torch.where(done, torch.cholesky_inverse(factor), torch.nan)
+    found = torch.where(done, torch.cholesky_inverse(factor), torch.nan)
+    return found.contiguous()  # by rows: a run that goes on from a file has its inverses so, and products the same bits
 
 
 def eigh(x):

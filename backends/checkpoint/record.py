@@ -28,7 +28,8 @@ class Record:
 
     ``parameters`` are in the order that numbers the probes; ``step`` and ``refreshes`` count what was taken;
     ``behind`` holds the counts of parameters that were passed over now and then; ``modes`` is what a run has become by
-    the calls that were made (the loop of Sophia's authors), and which only some frameworks have.
+    the calls that were made (the loop of Sophia's authors), and which only some frameworks have; ``kronecker`` is the
+    damping and what is known of the layers, for methods that have factors (:mod:`hessiod.backends.checkpoint.layers`).
 
     Format 1 recorded no groups, order or refreshes; there they are None.
     """
@@ -41,6 +42,7 @@ class Record:
     groups: Sequence[Group] | None
     behind: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     modes: Mapping[str, Any] = field(default_factory=dict)
+    kronecker: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """As JSON holds it; the probes' seed and counter are settings and step, and stand there once more by name."""
@@ -61,7 +63,8 @@ class Record:
 def record_from(document: Mapping[str, Any]) -> Record:
     """The record in a document; raise :class:`InvalidArgument` for one that is not as it should be."""
     try:
-        known = {name: document[name] for name in Record.__dataclass_fields__}
+        known = {name: document[name] for name in Record.__dataclass_fields__ if name != "kronecker"}
+        known["kronecker"] = document.get("kronecker", {})  # files of before have none
         groups = known["groups"]
         known["groups"] = groups if groups is None else [Group(**group) for group in groups]
         record = Record(**known)

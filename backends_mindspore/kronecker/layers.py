@@ -48,10 +48,7 @@ class Layer:
 
     def inverse_shapes(self, block: int | None) -> dict[str, list[tuple[int, ...]]]:
         """Shapes of the blocks of their inverses."""
-        return {
-            name: [(*self.lead, stop - start, stop - start) for start, stop in inverses.block_bounds(shape[-1], block)]
-            for name, shape in self.factor_shapes().items()
-        }
+        return {name: inverses.block_shapes(shape, block) for name, shape in self.factor_shapes().items()}
 
     def trace_a(self, factor: Any) -> Any:
         """``tr A`` as ``[..., 1, 1]``."""
@@ -88,10 +85,6 @@ class Embedding(Layer):
         """A is a vector."""
         size, tokens = self.shape
         return {"a": (tokens,), "g": (size, size)}
-
-    def inverse_shapes(self, block: int | None) -> dict[str, list[tuple[int, ...]]]:
-        """A's is whole at any block size."""
-        return {**super().inverse_shapes(block), "a": [(self.shape[1],)]}
 
     def trace_a(self, factor: Any) -> Any:
         """The sum of the diagonal."""

@@ -26,7 +26,7 @@ from hessiod.backends_torch.kronecker.layers import Slot
 from hessiod.backends_torch.kronecker.plan import Plan, make_plan
 from hessiod.backends_torch.kronecker.policies import Fixed
 from hessiod.backends_torch.kronecker.settings import check_settings, grouped
-from hessiod.backends_torch.kronecker.states import check_layers, restore
+from hessiod.backends_torch.kronecker.states import check_layers, prefix_of, restore
 from hessiod.backends_torch.precision import widened
 from hessiod.backends_torch.second_order import DUE_HINT, scaler_forgotten_on_error
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
@@ -156,7 +156,7 @@ class KroneckerOptimizer(RuleOptimizer):
         """A layer's entries in the state of its first parameter, without its label; there may be others beside them."""
         if self._cluster is not None and not self._cluster.mine(layer):
             return self.param_groups[0]["numbers"].get(layer.name, {})
-        state, prefix = self.state.get(layer.slots[0].param) or {}, f"{layer.label}."
+        state, prefix = self.state.get(layer.slots[0].param) or {}, prefix_of(layer)
         if layer.label:
             return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         return state
@@ -406,7 +406,7 @@ class KroneckerOptimizer(RuleOptimizer):
         return place is None
 
     def _store(self, layer: AnyLayer, new: Mapping[str, Any]) -> None:
-        state, prefix = self.state[layer.params[0]], f"{layer.label}." if layer.label else ""
+        state, prefix = self.state[layer.params[0]], prefix_of(layer)
         for key, value in new.items():
             state[prefix + key] = value
 

@@ -17,6 +17,11 @@ LAYER_KEYS = frozenset(
 """A layer's entries in the state of its first parameter; the projections of attention have them after their label."""
 
 
+def prefix_of(layer: Any) -> str:
+    """What stands before the entries of an attention's projection."""
+    return f"{layer.label}." if layer.label else ""
+
+
 def entry(key: str) -> str:
     """A key without the label of a projection."""
     return key.rpartition(".")[2]
@@ -33,7 +38,7 @@ def check_layers(optimizer: Any, state_dict: Mapping[str, Any]) -> None:
     """Raise :class:`InvalidArgument` unless every layer's factors have their shapes."""
     saved = saved_states(optimizer, state_dict)
     for layer in optimizer.layers:
-        prefix = f"{layer.label}." if layer.label else ""
+        prefix = prefix_of(layer)
         state = saved.get(layer.params[0]) or {}
         for name, shape in layer.factor_shapes().items():
             for kind in ("factor", "earlier"):

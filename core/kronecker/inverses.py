@@ -58,6 +58,17 @@ def block_bounds(size, block):
     return [(start, min(start + block, size)) for start in range(0, size, block)]
 
 
+def block_shapes(shape, block):
+    """The shapes of a factor's blocks; a factor that is a diagonal, as a vector, is one.
+
+    >>> block_shapes((2, 3, 3), 2), block_shapes((10,), 2)
+    ([(2, 2, 2), (2, 1, 1)], [(10,)])
+    """
+    if len(shape) == 1:
+        return [shape]
+    return [(*shape[:-2], stop - start, stop - start) for start, stop in block_bounds(shape[-1], block)]
+
+
 def diagonal_blocks(xp, factor, block):
     """The blocks on the diagonal of ``[..., d, d]``, as a list of ``[..., b, b]``."""
     return [factor[..., start:stop, start:stop] for start, stop in block_bounds(factor.shape[-1], block)]

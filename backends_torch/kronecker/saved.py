@@ -1,0 +1,86 @@
+"""The layers of a Kronecker optimizer as a checkpoint sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hessiod.backends.checkpoint import layers as files
+from hessiod.backends.checkpoint.arrays import Array
+from hessiod.backends_torch.kronecker.discover import AnyLayer
+from hessiod.backends_torch.kronecker.states import LAYER_KEYS, prefix_of
+from hessiod.backends_torch.precision import zeros_for
+from hessiod.core.errors import InvalidArgument, InvalidState
+
+MakeArray = Callable[[str, Tensor, str], Array]
+
+
+class SavedLayers:
+    """Factors, inverses and counters, by the names of the layers' first parameters; ``array_of`` makes an array."""
+
+    def __init__(self, optimizer: Any, name_of: Callable[[Tensor], str], array_of: MakeArray) -> None:
+        if optimizer._cluster is not None:
+            raise InvalidArgument(
+                "optimizer: found one whose factors are spread over processes, expected one with all of them; save "
+                "each rank's state_dict()"
+            )
+        self.optimizer, self.array_of = optimizer, array_of
+        self.written: dict[str, dict[str, Tensor]] = {}
+        names = (name_of(layer.params[0]) + (f"/{layer.label}" if layer.label else "") for layer in optimizer.layers)
+        self.layers: dict[str, AnyLayer] = dict(zip(names, optimizer.layers, strict=True))
+
+    def state(self, layer: AnyLayer) -> dict[str, Any]:
+        """A layer's own entries."""
+        return {key: value for key, value in self.optimizer._layer_state(layer).items() if key in LAYER_KEYS}
+
+    def document(self) -> dict[str, Any]:
+        """The record's part."""
+        sums = self.optimizer._capture.sums
+        if sums.outputs or sums.calls:
+            raise InvalidState("checkpoint: statistics were gathered and their step is yet to come; save after step()")
+        entries = {name: files.described(self.state(layer)) for name, layer in self.layers.items()}
+        known = {name: entry for name, entry in entries.items() if any(entry.values())}
+        return {"damping": self.optimizer.damping, "layers": known}
+
+    def slots(self) -> Iterator[Array]:
+        """The arrays that there are."""
+        for name, layer in self.layers.items():
+            for key, tensor in files.flattened(self.state(layer)).items():
+                yield self.array_of(f"{name}/{key}", tensor, f"{name}/{key}")
+
+    def slots_for(self, saved: Mapping[str, Any]) -> Iterator[Array]:
+        """The arrays that a file with this part has; what is written waits for :meth:`settle`."""
+        block = self.optimizer.param_groups[0]["block_size"]
+        for name, entry in files.checked(saved, self.layers).items():
+            layer = self.layers[name]
+            for key, shape in files.arrays_in(entry, files.array_shapes(layer.factor_shapes(), block)):
+                yield self._awaited(name, key, shape, zeros_for(layer.params[0].detach().reshape(-1)[:1]))
+
+    def _awaited(self, name: str, key: str, shape: tuple[int, ...], like: Tensor) -> Array:
+        """An array that has no place yet."""
+        found = self.array_of(f"{name}/{key}", like, f"{name}/{key}")
+
+        def write(values: np.ndarray) -> None:
+            self.written.setdefault(name, {})[key] = torch.from_numpy(values.copy()).to(like.device)
+
+        return replace(found, shape=shape, native_shape=shape, write=write)
+
+    def settle(self, saved: Mapping[str, Any]) -> None:
+        """Set the damping and every layer's entries, and forget those that the file has not."""
+        entries = files.checked(saved, self.layers)
+        for name, layer in self.layers.items():
+            state = self.optimizer.state[layer.params[0]]
+            for key in self.state(layer):
+                del state[prefix_of(layer) + key]
+            new = files.gathered(self.written.get(name, {})) | files.counters_of(entries.get(name, files.NOTHING))
+            state.update({prefix_of(layer) + key: value for key, value in new.items()})
+            if not state:
+                del self.optimizer.state[layer.params[0]]
+        self.written = {}
+        for group in self.optimizer.param_groups:
+            group["damping"] = float(saved["damping"])
