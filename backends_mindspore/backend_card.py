@@ -20,5 +20,8 @@ CARD = Card(
         "diagonal-newton",
         "adamw",
         "sgd",
+        "kfac",
+        "spngd",
+        "thor",
     ),
 )

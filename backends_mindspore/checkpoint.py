@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from hessiod.backends.checkpoint import layers
 from hessiod.backends.checkpoint.arrays import DTYPES, Array
 from hessiod.backends.checkpoint.layouts import LAYERS, Layer, kind_of, squeezed
 from hessiod.backends.checkpoint.record import Group, Record
@@ -19,6 +20,8 @@ from hessiod.backends.checkpoint.state import Loaded, Names, load_state, save_st
 from hessiod.backends_mindspore.adapter import RuleOptimizer
 from hessiod.backends_mindspore.holder import put
 from hessiod.backends_mindspore.kronecker.optimizer import KroneckerOptimizer
+from hessiod.backends_mindspore.kronecker.saved import SavedLayers
+from hessiod.backends_mindspore.kronecker.spngd import SPNGD
 from hessiod.backends_mindspore.second_order import CurvatureOptimizer, GaussNewtonOptimizer, HutchinsonOptimizer
 from hessiod.core.errors import InvalidArgument
 
@@ -99,11 +102,6 @@ class MindSporeBridge:
                 f"optimizer: found {type(optimizer).__name__}, expected one of hessiod.mindspore, or None; keep "
                 "another one in a file of mindspore.save_checkpoint"
             )
-        if isinstance(optimizer, KroneckerOptimizer):
-            raise InvalidArgument(
-                f"optimizer: found {type(optimizer).__name__} on MindSpore, whose factors this file has no place for; "
-                "keep its state in a file of mindspore.save_checkpoint"
-            )
         self.versions = {"mindspore": ms.__version__, "numpy": np.__version__}
         self.optimizer: RuleOptimizer | None = optimizer
         self.found: dict[int, Array] = {}
@@ -119,6 +117,11 @@ class MindSporeBridge:
             if kind:
                 self.layers.setdefault(path.rstrip("."), kind)
             self._add_cell(cell, native, path, layer, rename)
+        self.members: list[RuleOptimizer] = [] if optimizer is None else [optimizer]
+        self.saved_layers = None
+        if isinstance(optimizer, KroneckerOptimizer):
+            self.members += [optimizer.fallback] if optimizer.falls_back else []
+            self.saved_layers = SavedLayers(optimizer, lambda p: self.array_of_parameter(p).name, array_of)
 
     def _add_cell(self, cell: nn.Cell, native: str, path: str, layer: Layer, rename: Any) -> None:
         for key, parameter in cell._params.items():
@@ -149,8 +152,11 @@ class MindSporeBridge:
     @property
     def names(self) -> list[str]:
         """The names of the optimizer's parameters, in its order."""
-        assert self.optimizer is not None
-        return [self.array_of_parameter(parameter).name for parameter in self.optimizer.parameters]
+        return [name for member in self.members for name in self.names_of(member)]
+
+    def names_of(self, member: RuleOptimizer) -> list[str]:
+        """The names of one optimizer's parameters: of the whole one's, or of those that factors do not cover."""
+        return [self.array_of_parameter(parameter).name for parameter in member.parameters]
 
     def record(self, at: int | None = None) -> Record | None:
         """What is to be known of the optimizer; schedules at the step ``at`` if one is given."""
@@ -158,44 +164,50 @@ class MindSporeBridge:
         if optimizer is None:
             return None
         second_order = isinstance(optimizer, CurvatureOptimizer)
+        step = optimizer.steps if at is None else at
         return Record(
             optimizer=type(optimizer).__name__,
             step=optimizer.steps,
             refreshes=int(optimizer.refreshes.asnumpy()) if second_order else None,
             parameters=self.names,
             settings=settings_of(optimizer),
-            groups=self._groups(optimizer, optimizer.steps if at is None else at),
+            groups=[group for member in self.members for group in self._groups(member, step)],
+            kronecker={} if self.saved_layers is None else self.saved_layers.document(),
         )
 
     def _groups(self, optimizer: RuleOptimizer, step: int) -> list[Group]:
         groups = []
         for number in range(optimizer.group_count):
-            names = [name for name, own in zip(self.names, optimizer.group_of, strict=True) if own == number]
+            names = [n for n, own in zip(self.names_of(optimizer), optimizer.group_of, strict=True) if own == number]
             pairs = zip(optimizer.hyperparameter_names, optimizer.hyperparameter_values, strict=True)
             values = {name: float(value.asnumpy()) for name, value in pairs}
             values["weight_decay"] = weight_decay_of(optimizer, number, step)
-            settings = {"maximize": False}
+            settings: dict[str, Any] = {"maximize": False}
             if optimizer.rule_name.startswith("adahessian"):
                 settings["spatial_averaging"] = optimizer.spatial_averaging
+            if isinstance(optimizer, SPNGD) and optimizer.couple_momentum:
+                settings["first_lr"] = float(optimizer.first_rates[number].asnumpy())
             groups.append(Group(names, optimizer.rule_name, rate_of(optimizer, number, step), values, settings))
         return groups
 
     def slots(self) -> list[Array]:
         """The state, if a step was taken; before that it is zeros."""
         assert self.optimizer is not None
-        return self._slots() if self.optimizer.steps else []
+        own = () if self.saved_layers is None else self.saved_layers.slots()
+        return [*self._slots(), *own] if self.optimizer.steps else []
 
     def slots_for(self, record: Record) -> list[Array]:
-        """The state of every parameter."""
-        return self._slots() if record.step else []
+        """The state of every parameter, and of the layers that have some in the file."""
+        own = () if self.saved_layers is None else self.saved_layers.slots_for(record.kronecker)
+        return [*self._slots(), *own] if record.step else []
 
     def _slots(self) -> list[Array]:
-        optimizer, arrays = self.optimizer, []
-        assert optimizer is not None
-        for slot in optimizer.slot_names:
-            for parameter, state in zip(optimizer.parameters, getattr(optimizer, slot), strict=True):
-                own = self.array_of_parameter(parameter)
-                arrays.append(array_of(f"{own.name}/{slot}", state, f"{slot}.{own.native}", own.shape))
+        arrays = []
+        for member in self.members:
+            for slot in member.slot_names:
+                for parameter, state in zip(member.parameters, getattr(member, slot), strict=True):
+                    own = self.array_of_parameter(parameter)
+                    arrays.append(array_of(f"{own.name}/{slot}", state, f"{slot}.{own.native}", own.shape))
         return arrays
 
     def check(self, record: Record) -> None:
@@ -228,8 +240,11 @@ class MindSporeBridge:
         if not record.step:
             for array in self._slots():
                 array.write(np.zeros(array.shape, DTYPES[array.dtype]))
-        put(optimizer.global_step, np.full(optimizer.global_step.shape, record.step, np.int32))
-        put(optimizer.finite, np.ones(optimizer.finite.shape, bool))
+        for member in self.members:
+            put(member.global_step, np.full(member.global_step.shape, record.step, np.int32))
+            put(member.finite, np.ones(member.finite.shape, bool))
+        if self.saved_layers is not None:
+            self.saved_layers.settle(record.kronecker)
         if isinstance(optimizer, CurvatureOptimizer):
             refreshes = optimizer.refreshes_by(record.step) if record.refreshes is None else record.refreshes
             put(optimizer.refreshes, np.array(refreshes, np.int32))
@@ -237,6 +252,10 @@ class MindSporeBridge:
 
 def settings_of(optimizer: RuleOptimizer) -> Mapping[str, Any]:
     """The settings of the whole optimizer, under torch's names."""
+    if isinstance(optimizer, KroneckerOptimizer):
+        return layers.settings_of(
+            {**optimizer.settings, "couple_momentum": getattr(optimizer, "couple_momentum", None)}
+        )
     if not isinstance(optimizer, CurvatureOptimizer):
         return {}
     timing = "official" if optimizer.curvature_first else "paper"

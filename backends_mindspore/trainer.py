@@ -17,6 +17,7 @@ from hessiod.backends.training.run import RunConfig
 from hessiod.backends.training.trainer import StepMetrics
 from hessiod.backends_mindspore import checkpoint
 from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
+from hessiod.backends_mindspore.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_mindspore.mlp import MLP
 from hessiod.backends_mindspore.optimizers import OPTIMIZERS
 from hessiod.backends_mindspore.train_step import TrainStep
@@ -46,8 +47,9 @@ class MindSporeTrainer:
         self.net = NETWORKS[type(config.model)](config.model)
         parameters = {parameter.name: parameter for parameter in self.net.trainable_params()}
         self.parameters = {name: parameters[name] for name in config.model.shapes}
-        rate = WarmUp(config)
-        self.optimizer = OPTIMIZERS[config.kind](list(self.parameters.values()), learning_rate=rate, **config.options)
+        kind: Any = OPTIMIZERS[config.kind]
+        given = self.net if issubclass(kind, KroneckerOptimizer) else list(self.parameters.values())
+        self.optimizer = kind(given, learning_rate=WarmUp(config), **config.options)
         self.slots = self.optimizer.slot_names
         self._write({f"model/{name}": array for name, array in weights.items()})
         self.train = TrainStep(self.net, CrossEntropy(), self.optimizer)

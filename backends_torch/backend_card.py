@@ -21,5 +21,8 @@ CARD = Card(
         "diagonal-newton",
         "adamw",
         "sgd",
+        "kfac",
+        "spngd",
+        "thor",
     ),
 )

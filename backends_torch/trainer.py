@@ -18,6 +18,7 @@ from hessiod.backends.training.run import RunConfig
 from hessiod.backends.training.trainer import StepMetrics
 from hessiod.backends_torch import checkpoint
 from hessiod.backends_torch.gpt import GPT
+from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_torch.mlp import MLP
 from hessiod.backends_torch.optimizers import OPTIMIZERS
 from hessiod.backends_torch.second_order import CurvatureOptimizer
@@ -38,7 +39,9 @@ class TorchTrainer:
         self.names = list(config.model.shapes)
         parameters = dict(self.model.named_parameters())
         self.parameters = [parameters[name] for name in self.names]
-        self.optimizer = OPTIMIZERS[config.kind](self.parameters, lr=config.peak, **config.options)
+        kind: Any = OPTIMIZERS[config.kind]
+        given = self.model if issubclass(kind, KroneckerOptimizer) else self.parameters
+        self.optimizer = kind(given, lr=config.peak, **config.options)
         self.slots = self.optimizer.rule_of(self.optimizer.param_groups[0]).slots
         self.schedule = LambdaLR(self.optimizer, config.factor)
 
@@ -47,7 +50,7 @@ class TorchTrainer:
         optimizer = self.optimizer
         logits = self.model(self._tensor(inputs))
         loss = F.cross_entropy(logits.flatten(0, -2), torch.from_numpy(targets).long().flatten())
-        if isinstance(optimizer, CurvatureOptimizer) and optimizer.curvature_due:
+        if isinstance(optimizer, CurvatureOptimizer | KroneckerOptimizer) and optimizer.curvature_due:
             optimizer.update_curvature(loss=loss, logits=logits)
         loss.backward()
         lr = float(self.schedule.get_last_lr()[0])

@@ -1,9 +1,9 @@
 """Level 5: a run that is cut, saved on one backend and taken up on another, against the runs that were not cut.
 
-The runs are level 4's: every optimizer on the digits, Sophia on the character GPT as well. A run goes twelve steps on
-the first backend and twelve on the second, with curvature refreshed on both sides of the cut. Its losses are compared
-with those of all the steps on the first and on the second, within level 4's tolerance; the arrays that the second saves
-without a step must be those that the first saved, bit for bit.
+The runs are level 4's: every optimizer on the digits, Sophia on the character GPT as well; and methods with Kronecker
+factors on the digits. A run goes twelve steps on the first backend and twelve on the second, with curvature refreshed
+on both sides of the cut. Its losses are compared with those of all the steps on the first and on the second, within
+level 4's tolerance; the arrays that the second saves without a step must be those that the first saved, bit for bit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hessiod.backends.contract import Backend
 from hessiod.backends.training.trainer import Trainer
 from hessiod.backends.training.weights import initial_weights
 from hessiod.conformance.check import Check, Finding, identified
-from hessiod.conformance.problems import DIGITS, GPT, Problem
+from hessiod.conformance.problems import DIGITS, FACTORED, GPT, Problem
 from hessiod.conformance.trajectories import BUDGETS, FLOAT32_ULP
 
 CUT, END = 12, 24
@@ -96,7 +96,7 @@ def distance(found: np.ndarray, expected: np.ndarray, against: str) -> Finding:
 
 def checkpoint_checks(backends: Sequence[Backend]) -> Iterator[Check]:
     """Level 5 of some backends: each with itself, and every two of them in both directions."""
-    for problem, optimizers in ((DIGITS, tuple(DIGITS.settings)), (GPT, ("sophia-g",))):
+    for problem, optimizers in ((DIGITS, DIGITS.settings), (FACTORED, FACTORED.settings), (GPT, ("sophia-g",))):
         for optimizer in optimizers:
             yield from run_checks(backends, problem, optimizer)
 

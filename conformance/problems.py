@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Protocol
@@ -99,6 +99,17 @@ DIGITS = Problem(
     },
 )
 PROBLEMS = (GPT, DIGITS)
+"""Those with golden losses."""
+
+FACTORED = replace(
+    DIGITS,
+    settings={
+        "kfac": {"lr": 0.05, "damping": 0.1, "factor_every": 2, "inverse_every": 4},
+        "spngd": {"lr": 0.05, "damping": 0.1},
+        "thor": {"lr": 0.05, "damping": 0.1, "factor_every": 3, "block_size": 32},
+    },
+)
+"""The digits for methods with Kronecker factors; statistics and inverses are due on both sides of level 5's cut."""
 
 
 @cache

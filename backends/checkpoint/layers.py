@@ -19,7 +19,7 @@ SETTINGS = (
     *("block_size", "fallback", "seed", "alpha", "couple_momentum", "damping_start", "damping_steps"),
     *("damping_decay", "epoch_steps", "growth", "longest", "thresholds"),
 )
-"""Settings of the whole optimizer that decide how a run goes on. The damping is state: it may be adapted or scheduled."""
+"""Settings of the whole optimizer that decide how a run goes on. The damping is state: it may follow a schedule."""
 
 NOTHING: Mapping[str, Any] = {"arrays": [], "counters": {}}
 """The entry of a layer that has no statistics yet."""

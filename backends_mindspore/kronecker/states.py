@@ -6,7 +6,7 @@ never taken. The policies' counters are float64 numbers, exact for all whole one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import inf, isnan
 from typing import Any
 
@@ -55,6 +55,22 @@ class State:
             if not np.isnan(array.flat[0]):
                 found[name] = array
         return found | self.numbers()
+
+    def places(self) -> dict[str, Any]:
+        """The Parameters of factors and, in lists, of the inverses' blocks."""
+        return {**self.arrays, **{name: list(params) for name, params in self.inverses.items()}}
+
+    def whole(self) -> dict[str, Any]:
+        """All that has a value: what policies read, and the inverses."""
+        inverses = {name: [param.asnumpy() for param in params] for name, params in self.inverses.items()}
+        known = {name: parts for name, parts in inverses.items() if not np.isnan(parts[0].flat[0])}
+        return self.read() | known
+
+    def forget(self, kept: Collection[Parameter]) -> None:
+        """Make everything empty but what is kept."""
+        for param in self.parameters():
+            if not any(param is one for one in kept):
+                put(param, np.full_like(param.asnumpy(), np.nan))
 
     def numbers(self) -> dict[str, Any]:
         """The counters that have a value."""

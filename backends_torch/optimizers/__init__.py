@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from hessiod.backends_torch.adapter import RuleOptimizer
 from hessiod.backends_torch.kronecker.kfac import KFAC
 from hessiod.backends_torch.kronecker.mixup import RunningMixup
@@ -32,7 +30,7 @@ __all__ = [
     "THOR",
 ]
 
-OPTIMIZERS: dict[str, Callable[..., RuleOptimizer]] = {
+OPTIMIZERS: dict[str, type[RuleOptimizer]] = {
     "sophia-g": SophiaG,
     "sophia-h": SophiaH,
     "adahessian": AdaHessian,
@@ -41,5 +39,8 @@ OPTIMIZERS: dict[str, Callable[..., RuleOptimizer]] = {
     "diagonal-newton": DiagonalNewton,
     "adamw": AdamW,
     "sgd": SGD,
+    "kfac": KFAC,
+    "spngd": SPNGD,
+    "thor": THOR,
 }
 """Classes by their names on the command line."""

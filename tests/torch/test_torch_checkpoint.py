@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from hessiod import checkpoint
 from hessiod.backends.checkpoint import Container
 from hessiod.core import InvalidArgument, InvalidState
-from hessiod.torch import KFAC, SGD, AdaHessian, AdamW, SophiaG, SophiaH
+from hessiod.torch import SGD, AdaHessian, AdamW, SophiaG, SophiaH
 
 X, Y = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 4
 
@@ -232,16 +232,6 @@ def test_what_cannot_be_saved_is_refused_and_the_old_file_stays(saved):
     with pytest.raises(InvalidState, match="yet to come"):
         checkpoint.save(saved, model, hutchinson)
     assert saved.read_bytes() == before
-
-
-def test_factors_of_layers_are_refused_and_not_left_out(tmp_path):
-    model = torch.nn.Sequential(torch.nn.Linear(6, 4))
-    optimizer = KFAC(model, lr=0.1, fisher="empirical")
-    torch.nn.functional.cross_entropy(model(X), Y).backward()
-    optimizer.step()
-    with pytest.raises(InvalidArgument, match=r"KFAC keeps .*factor_a"):
-        checkpoint.save(tmp_path / "c", model, optimizer)
-    assert not list(tmp_path.iterdir())
 
 
 def test_the_document_is_json_that_says_where_it_is_from(saved):
