@@ -19,13 +19,16 @@ from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.derivatives.engine import Engine
-from hessiod.backends_torch.derivatives.gauss_newton import checked_output, output_gradients, used_targets
+from hessiod.backends_torch.derivatives.gauss_newton import checked_output, output_gradients, residual_of, used_targets
 from hessiod.backends_torch.derivatives.methods import Linearized
 from hessiod.backends_torch.derivatives.parallel import (
+    data_mesh,
+    full_like,
     group_of,
-    is_distributed_tensor,
+    is_split,
     rank_and_size,
     several_processes,
+    sharded_like,
     summed,
     wrappers_of,
 )
@@ -34,7 +37,6 @@ from hessiod.backends_torch.precision import widened, zeros_for
 from hessiod.core import philox
 from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel, mean_kernel
 from hessiod.core.errors import InvalidArgument, InvalidState
-from hessiod.core.likelihood import RESIDUALS
 
 Product = Callable[[list[Tensor], bool], Sequence[Tensor | None]]
 """From a vector, and whether it is the last, to its product with a Hessian."""
@@ -101,7 +103,7 @@ class Accumulator:
         """The totals over all processes; shards are summed already."""
         if self.group is None:
             return self.totals
-        return [t if is_distributed_tensor(t) else summed(t.clone(), self.group) for t in self.totals]
+        return [t if is_split(t) else summed(t.clone(), self.group) for t in self.totals]
 
     def finish(self, estimates: Iterable[Tensor]) -> dict[Tensor, Tensor]:
         """Estimates by parameter."""
@@ -119,8 +121,12 @@ class GaussNewtonBartlett(Accumulator):
         self.likelihood, self.fraction = likelihood, fraction
         self.count = torch.zeros((), dtype=torch.float64)
 
-    def from_closure(self, closure: Callable[[], Any], mask: Any, scale: float) -> None:
+    def from_closure(self, closure: Callable[[], Any], mask: Any, scale: float, method: str = "auto") -> None:
         """Add the estimate of a fresh forward, which returns the pair (loss, logits)."""
+        if method != "auto":
+            raise InvalidArgument(
+                f"method: found {method!r} with a Gauss-Newton estimate, which takes first derivatives only; leave it"
+            )
         with Session(self.params) as session:
             result = session.run(closure)
             loss, logits = result if isinstance(result, tuple) else (result, None)
@@ -145,9 +151,7 @@ class GaussNewtonBartlett(Accumulator):
         if self.fraction < 1 and logits.dim():
             rows = ceil(np.float32(self.fraction * logits.shape[0]))  # float32 drops the dust of 0.1 * 30
             logits, used = logits[:rows], used[:rows]
-        rank, size = rank_and_size(self.group)  # every process draws its own
-        draw = self.calls * size + rank
-        residual = RESIDUALS[self.likelihood](xp, widened(logits.detach()), self.seed, self.step, draw)
+        residual = residual_of(logits, self.likelihood, self.seed, self.step, self.calls, self.group)
         with explained():
             grads = output_gradients(session, logits, (residual * used).to(logits.dtype), keep_graph)
         self.count += used.sum().cpu()
@@ -195,11 +199,11 @@ class Hutchinson(Accumulator):
         super().__init__(params, seed, step)
         self.probe, self.samples, self.indices = probe, samples, indices
 
-    def from_closure(self, closure: Callable[[], Any], mask: Any, scale: float) -> None:
+    def from_closure(self, closure: Callable[[], Any], mask: Any, scale: float, method: str = "auto") -> None:
         """Add the sum over a fresh forward's probes, of the loss divided by ``scale``."""
         self._refuse(mask)
         with Session(self.params) as session:
-            self._add(Engine(session).products(closure), scale, keep_graph=False)
+            self._add(Engine(session, method).products(closure), scale, keep_graph=False)
 
     def from_graph(self, loss: Tensor | None, logits: Tensor | None, mask: Any, scale: float) -> None:
         """Add the sum over this call's probes, of the loss divided by ``scale``; ``logits`` is not needed."""
@@ -221,13 +225,23 @@ class Hutchinson(Accumulator):
     def _drawn(self, product: Product, sample: int, keep_graph: bool) -> list[Tensor]:
         """One probe times its product, by parameter; 0 where the loss is linear or does not depend on it."""
         number = self.calls * self.samples + sample
-        key = dict(seed=self.seed, step=self.step, sample=number, indices=self.indices)
-        probes = philox.PROBES[self.probe](xp, self.params, **key)
+        probes = self._probes(number)
         found = product(probes, not keep_graph and sample + 1 == self.samples)
         pairs = zip(probes, found, strict=True)
         return [
             zeros_for(probe) if curved is None else hutchinson_kernel(xp, widened(probe), widened(curved))
             for probe, curved in pairs
+        ]
+
+    def _probes(self, number: int) -> list[Tensor]:
+        """One a parameter; of a DTensor the part of the whole parameter's probe, so that splitting changes nothing."""
+        draw, key = philox.PROBES[self.probe], dict(seed=self.seed, step=self.step, sample=number)
+        if not any(map(is_split, self.params)):
+            return draw(xp, self.params, **key, indices=self.indices)
+        indices = range(len(self.params)) if self.indices is None else self.indices
+        return [  # one after another: a whole probe is never held but for one parameter
+            sharded_like(draw(xp, [full_like(param)], **key, indices=[index])[0], param)
+            for param, index in zip(self.params, indices, strict=True)
         ]
 
     def estimates(self) -> dict[Tensor, Tensor]:
@@ -239,8 +253,9 @@ class Hutchinson(Accumulator):
 
 def refuse_shards(params: Iterable[Tensor]) -> None:
     """Raise for parameters whose gradients autograd gives by ``.backward()`` only."""
-    if any(map(is_distributed_tensor, params)):
+    params = list(params)
+    if any(map(is_split, params)) and data_mesh(params) is not None:
         raise InvalidState(
             "update_curvature: found parameters that fully_shard (FSDP2) has split, which no graph of a loss reaches; "
-            "pass closure= to a Gauss-Newton estimate (SophiaG)"
+            "pass closure= to a Gauss-Newton estimate (SophiaG), or closure= and method='finite-difference'"
         )

@@ -1,9 +1,10 @@
 """How a step reaches memory: generated kernels over many tensors at once, torch operations everywhere else.
 
 A generated kernel, C++ on the CPU and Triton on GPUs, takes ordinary dense tensors whose arrays all have their entries
-in the same order. Other devices, layouts and tensor subclasses (DTensor, FakeTensor) run op by op; on the CPU, in
-pieces that stay in the cache. All give the same bits, but for sums (Apollo's) and powers (AdaHessian's), which may
-round differently.
+in the same order. Other devices, layouts and tensor subclasses (FakeTensor) run op by op; on the CPU, in pieces that
+stay in the cache. Of a DTensor it takes the shard of this process, if the rule is elementwise and all its arrays are
+split alike; a rule with sums (Apollo's) runs op by op there, and DTensor adds up the sums of the shards. All give the
+same bits, but for sums (Apollo's) and powers (AdaHessian's), which may round differently.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.nn.utils import get_total_norm
 
 from hessiod.backends import kernels
 from hessiod.backends_torch import namespace as xp
-from hessiod.backends_torch import triton_sweep
+from hessiod.backends_torch import shards, triton_sweep
 from hessiod.backends_torch.precision import widened
 from hessiod.backends_torch.triton_sweep import TritonBatch
 from hessiod.core.errors import InvalidArgument
@@ -121,19 +122,22 @@ class Plan:
         self.program, self.params, self.states = program, list(params), list(states)
         self.slots = list(Program(program).slots)
         self.owned = self._own(states)
-        self.addresses = list(map(Tensor.data_ptr, self.owned))
-        self.layouts = list(map(layouts, inputs))
+        self.split = any(map(shards.is_split, self.owned))
+        self.addresses = self._addresses()
+        self.layouts = self._layouts(inputs)
         self.batches: list[Batch | TritonBatch] = []
         self.eager: list[int] = []
         found: dict[Any, Batch | TritonBatch | None] = {}
         for place, param in enumerate(params):
             arrays = [param, *[states[place][slot] for slot in self.slots], *[given[place] for given in inputs]]
+            if self.split and shards.alike(arrays) and all(map(elementwise, program)):
+                arrays = list(map(shards.local, arrays))
             dtypes = tuple(tensor.dtype for tensor in (param, *arrays[1 + len(self.slots) :]))
             key = (param.device, dtypes)
             if key not in found:
                 found[key] = batch_for(program, dtypes, param.device)
             batch = found[key]
-            if batch is None or not takes(param, arrays, len(self.slots)):
+            if batch is None or not takes(arrays, len(self.slots)):
                 self.eager.append(place)
                 continue
             batch.places.append(place)
@@ -148,6 +152,18 @@ class Plan:
     def _own(self, states: Sequence[Mapping[str, Any]]) -> list[Tensor]:
         return [*self.params, *[state[slot] for state in states for slot in self.slots]]
 
+    def _addresses(self) -> list[int]:
+        return list(map(Tensor.data_ptr, map(shards.local, self.owned) if self.split else self.owned))
+
+    def _layouts(self, inputs: Sequence[Sequence[Tensor]]) -> list[Any]:
+        if not self.split:
+            return list(map(layouts, inputs))
+        return [(layouts(list(map(shards.local, given))), list(map(shards.split_of, given))) for given in inputs]
+
+    def run(self, batch: Batch | TritonBatch, inputs: Sequence[Sequence[Tensor]], rows: Sequence[int], scalars: Any) -> None:
+        """Move a batch."""
+        batch.run([list(map(shards.local, given)) for given in inputs] if self.split else inputs, rows, scalars)
+
     def holds(
         self,
         program: tuple[Kernel, ...],
@@ -161,8 +177,8 @@ class Plan:
             and same(self.params, params)
             and same(self.states, states)
             and same(self.owned, self._own(states))
-            and list(map(Tensor.data_ptr, self.owned)) == self.addresses
-            and list(map(layouts, inputs)) == self.layouts
+            and self._addresses() == self.addresses
+            and self._layouts(inputs) == self.layouts
         )
 
 
@@ -180,11 +196,11 @@ def layouts(tensors: Sequence[Tensor]) -> list[list[Any]]:
     return found
 
 
-def takes(param: Tensor, arrays: Sequence[Tensor], slots: int) -> bool:
+def takes(arrays: Sequence[Tensor], slots: int) -> bool:
     """Whether a compiled kernel can take a parameter's arrays: all plain and alike, state in the working dtype."""
-    working = torch.float64 if param.dtype == torch.float64 else torch.float32
+    working = torch.float64 if arrays[0].dtype == torch.float64 else torch.float32
     state = arrays[1 : 1 + slots]
-    placed = all(array.device == param.device for array in arrays)
+    placed = all(array.device == arrays[0].device for array in arrays)
     return placed and ordinary(arrays) and alike(arrays) and all(slot.dtype == working for slot in state)
 
 
@@ -256,7 +272,7 @@ def advance_group(
         for batch in plan.batches:
             made = batch.sweep.program
             scalars = [made.scalars_from({**values, "step": s, "refreshes": r}, scale) for s, r in row_of]
-            batch.run(inputs, rows, scalars)
+            plan.run(batch, inputs, rows, scalars)
     for place in range(len(params)) if plan is None else plan.eager:
         given = {name: found[place] for name, found in zip(("param", "grad", "estimate"), (params, *inputs))}  # noqa: B905
         eagerly(program, {**states[place], **given}, {**values, **states[place]}, scale)
@@ -329,8 +345,8 @@ def first_nonfinite(tensors: Sequence[Tensor]) -> int | None:
         sizes, pointers = list(map(Tensor.numel, tensors)), list(map(Tensor.data_ptr, tensors))
         dtypes = list(map(DTYPES.__getitem__, map(attrgetter("dtype"), tensors)))
         return kernels.first_nonfinite(sizes, pointers, dtypes, torch.get_num_threads())
-    if any(hasattr(tensor, "to_local") for tensor in tensors):  # DTensor: a norm fails where a process's shard is empty
-        return next((place for place, tensor in enumerate(tensors) if not torch.isfinite(tensor).all()), None)
+    if any(map(shards.is_split, tensors)):
+        return shards.first_on_any_process(tensors, first_nonfinite)
     # The infinity norm is infinite or NaN exactly when an entry is, and cannot overflow.
     filled = [tensor for tensor in tensors if tensor.numel()]
     if not filled or torch.isfinite(get_total_norm(filled, float("inf"))):

@@ -89,6 +89,7 @@ class CurvatureOptimizer(RuleOptimizer):
         scale: float = 1.0,
         mask: Tensor | None = None,
         summed: bool = False,
+        method: str = "auto",
     ) -> None:
         """Add an estimate of the curvature at the present parameters, to be used by the next step.
 
@@ -108,16 +109,20 @@ class CurvatureOptimizer(RuleOptimizer):
                 may be met exactly: a saturated sigmoid, a perfect fit.
             summed: for Hutchinson's estimate, whether the losses of a step's calls add up to its loss, each divided by
                 the number of targets in all of them; else the step's loss is their mean. Gauss-Newton counts targets.
+            method: how a closure is differentiated twice, as in :func:`hessiod.torch.hvp`: "auto" is exact;
+                "finite-difference" is what Hutchinson's estimate needs under ``fully_shard``.
         """
         SCALE.check("scale", scale)
         if (closure is None) == (loss is None and logits is None):
             raise InvalidArgument("update_curvature: expected either loss= (and logits=) or closure=, not both or none")
+        if closure is None and method != "auto":
+            raise InvalidArgument(f"method: found {method!r} with loss=, whose graph is differentiated; pass closure=")
         if self._pending is None:
             self._pending = self._new_estimate()
         self._pending.check_summed(summed)
         try:
             if closure is not None:
-                self._pending.from_closure(closure, mask, scale)
+                self._pending.from_closure(closure, mask, scale, method)
             else:
                 with torch.enable_grad():
                     self._pending.from_graph(loss, logits, mask, scale)

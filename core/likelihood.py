@@ -2,7 +2,8 @@
 
 For the estimators that need sampled targets (Gauss-Newton-Bartlett, Monte-Carlo Fisher). Each likelihood is one
 function of the model's output and of random words; it returns ``d(-log p(y | output)) / d(output)`` at a sampled
-``y``. The words come from :mod:`hessiod.core.philox`, so every backend draws the same targets.
+``y``. The words come from :mod:`hessiod.core.philox`, so every backend draws the same targets, and a part of a batch
+that begins at target ``first`` draws what the whole batch draws there.
 
 ================  ==========================================  ===============  =======================
 likelihood        loss it belongs to                          residual         one target is
@@ -45,23 +46,23 @@ def sample_categorical(xp, probabilities, uniforms):
     return xp.astype(index == chosen, probabilities.dtype)
 
 
-def categorical_residual(xp, logits, seed, step, sample):
+def categorical_residual(xp, logits, seed, step, sample, first=0):
     """``softmax(logits) - y`` with y one-hot and drawn from ``softmax(logits)``; shape ``[..., classes]``."""
     probabilities = softmax(xp, logits)
-    uniforms = philox.uniforms(xp, logits[..., 0], seed=seed, step=step, sample=sample)
+    uniforms = philox.uniforms(xp, logits[..., 0], seed=seed, step=step, sample=sample, first=first)
     return probabilities - sample_categorical(xp, probabilities, uniforms)
 
 
-def bernoulli_residual(xp, logits, seed, step, sample):
+def bernoulli_residual(xp, logits, seed, step, sample, first=0):
     """``sigmoid(logits) - y`` with each y drawn from its own sigmoid."""
     probabilities = 1.0 / (1.0 + xp.exp(-logits))
-    uniforms = philox.uniforms(xp, logits, seed=seed, step=step, sample=sample)
+    uniforms = philox.uniforms(xp, logits, seed=seed, step=step, sample=sample, first=first)
     return probabilities - xp.astype(uniforms < probabilities, logits.dtype)
 
 
-def gaussian_residual(xp, mean, seed, step, sample):
+def gaussian_residual(xp, mean, seed, step, sample, first=0):
     """``mean - y`` with ``y ~ N(mean, 1)``: the negative of a standard normal draw."""
-    return -philox.normals(xp, mean, seed=seed, step=step, sample=sample)
+    return -philox.normals(xp, mean, seed=seed, step=step, sample=sample, first=first)
 
 
 RESIDUALS = {

@@ -121,24 +121,30 @@ def normal_probes(xp, likes, *, seed, step, sample=0, indices=None):
     ]
 
 
-def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
-    """Numbers in [0, 1) with 24 bits, shaped like ``like``, in float32 (exact): four from each block."""
-    size = size_of(like)
-    block = xp.arange(blocks_of(size, 4), like)
+def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0):
+    """Numbers in [0, 1) with 24 bits, shaped like ``like``, in float32 (exact): four from each block.
+
+    ``first``, an int, is the place of the first one in a longer array of which ``like`` is a part.
+    """
+    size, skip = size_of(like), first % 4
+    block = xp.arange(blocks_of(skip + size, 4), like) + first // 4
     bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=stream)
-    flat = xp.reshape(bits, (-1,))[:size]
+    flat = xp.reshape(bits, (-1,))[skip : skip + size]
     return xp.reshape(xp.astype(xp.shift_right(flat, 8), xp.float32) * 2.0**-24, like.shape)
 
 
-def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET):
-    """Standard normal numbers shaped and typed like ``like``: Box and Muller's transform of pairs, in float64."""
-    size = size_of(like)
-    block = xp.arange(blocks_of(size, 4), like)
+def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0):
+    """Standard normal numbers shaped and typed like ``like``: Box and Muller's transform of pairs, in float64.
+
+    ``first`` is as in :func:`uniforms`.
+    """
+    size, skip = size_of(like), first % 4
+    block = xp.arange(blocks_of(skip + size, 4), like) + first // 4
     bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=stream)
     bits = xp.astype(bits, xp.float64)
     radius = xp.sqrt(-2.0 * xp.log((bits[:, 0::2] + 1.0) * 2.0**-32))
     angle = bits[:, 1::2] * TURN_HIGH + bits[:, 1::2] * TURN_LOW
-    flat = xp.reshape(xp.stack((radius * xp.cos(angle), radius * xp.sin(angle))), (-1,))[:size]
+    flat = xp.reshape(xp.stack((radius * xp.cos(angle), radius * xp.sin(angle))), (-1,))[skip : skip + size]
     return xp.reshape(xp.astype(flat, like.dtype), like.shape)
 
 

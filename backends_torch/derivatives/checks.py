@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.derivatives.methods import Differences, Products, moved, scalar, step_size
-from hessiod.backends_torch.derivatives.parallel import is_distributed_tensor
+from hessiod.backends_torch.derivatives.parallel import is_split
 from hessiod.backends_torch.derivatives.session import Session
 from hessiod.core import philox
 
@@ -58,7 +58,7 @@ def wrong_products(
     They tell nothing where two steps disagree (kinks, rounding), and in half precision.
     """
     indices = list(range(len(params)))
-    if any(param.dtype.itemsize < 4 or is_distributed_tensor(param) for param in params):
+    if any(param.dtype.itemsize < 4 or is_split(param) for param in params):
         return [], indices
     differences = Differences(session, closure, params)
     coarse = differences(vectors)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.derivatives.gradients import gradient, gradient_by_backward
-from hessiod.backends_torch.derivatives.parallel import group_of, is_distributed_tensor, rank_and_size, summed
+from hessiod.backends_torch.derivatives.parallel import group_of, is_split, place_of, rank_and_size, summed
 from hessiod.backends_torch.derivatives.places import nodes
 from hessiod.backends_torch.derivatives.refusals import reentrant_checkpoint
 from hessiod.backends_torch.derivatives.session import Session
@@ -42,7 +42,7 @@ def sampled_squares(
         group = group_of(session.params, session.wrappers)
         if group is not None:
             count = summed(count.to(session.params[0].device), group)
-            totals = [total if is_distributed_tensor(total) else summed(total, group) for total in totals]
+            totals = [total if is_split(total) else summed(total, group) for total in totals]
         if count == 0:
             raise InvalidState("mask: every target is ignored; skip batches that hold only padding")
         scalars = gnb_scalars(count=count.item())
@@ -61,8 +61,8 @@ class Part:
         logits = self.logits if self.logits is not None else self._output()
         self.logits = None if last else logits
         session = self.session
-        rank, size = rank_and_size(group_of(session.params, session.wrappers))
-        residual = RESIDUALS[self.likelihood](xp, widened(logits.detach()), seed, 0, number * size + rank)
+        group = group_of(session.params, session.wrappers)
+        residual = residual_of(logits, self.likelihood, seed, 0, number, group)
         used = used_targets(logits, self.mask, self.likelihood)
         residual = torch.where(used, residual, 0.0).to(logits.dtype)
         grads = output_gradients(session, logits, residual, keep=not last)
@@ -75,6 +75,16 @@ class Part:
 
     def _output(self) -> Tensor:
         return checked_output(self.session.run(self.closure), "closure", self.likelihood)
+
+
+def residual_of(logits: Tensor, likelihood: str, seed: int, step: int, draw: int, group: Any) -> Tensor:
+    """The residual of sampled targets; those of several processes are numbered on, in the order of their ranks.
+
+    So together they draw what one process draws that has the parts of the batch one after another.
+    """
+    targets = logits[..., 0].numel() if likelihood == "categorical" else logits.numel()
+    first = place_of(targets, group, logits.device)
+    return RESIDUALS[likelihood](xp, widened(logits.detach()), seed, step, draw, first)
 
 
 def output_gradients(session: Session, logits: Tensor, residual: Tensor, keep: bool) -> list[Tensor | None]:
@@ -95,6 +105,11 @@ def checked_output(logits: Any, name: str, likelihood: str) -> Tensor:
         raise InvalidArgument(
             f"{name}: found {type(logits).__name__} without a graph, expected the model's output from which the "
             "loss is computed"
+        )
+    if is_split(logits):
+        raise InvalidArgument(
+            f"{name}: found a DTensor, of which each process holds a part; pass it as {name}.full_tensor(), or give the "
+            "last layer output_layouts=Replicate()"
         )
     if likelihood == "categorical" and (logits.dim() < 2 or logits.shape[-1] < 2):
         raise InvalidArgument(

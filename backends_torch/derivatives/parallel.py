@@ -19,11 +19,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hessiod.backends_torch.shards import is_split
 from hessiod.core.errors import InvalidState
 
 if dist.is_available():
     from torch.distributed.fsdp import FSDPModule
-    from torch.distributed.tensor import DTensor, distribute_tensor
+    from torch.distributed.tensor import distribute_tensor
 
 
 @contextmanager
@@ -56,11 +57,6 @@ def reshard(modules: Iterable[nn.Module]) -> None:
             module.reshard()  # type: ignore[operator]
 
 
-def is_distributed_tensor(tensor: Any) -> bool:
-    """Whether a tensor is a shard of one."""
-    return dist.is_available() and isinstance(tensor, DTensor)
-
-
 def several_processes() -> bool:
     """Whether there are other processes at all."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
@@ -85,11 +81,23 @@ def wrappers_of(params: Sequence[Tensor]) -> list[nn.Module]:
 
 
 def group_of(params: Sequence[Tensor], wrappers: Sequence[nn.Module]) -> Any:
-    """The one group over which the parameters are replicated, a mesh over which they are sharded, or None."""
-    meshes = [param.device_mesh for param in params if is_distributed_tensor(param)]  # type: ignore[attr-defined]
-    if meshes:
-        return meshes[0]
+    """The one group over which the batch is spread: DistributedDataParallel's, ``fully_shard``'s mesh, or None.
+
+    Tensor parallelism alone is None: all its processes see the same batch.
+    """
+    if any(map(is_split, params)):
+        return data_mesh(params)
     return next((group for group in groups_of(params, wrappers) if group is not None), None)
+
+
+def data_mesh(params: Iterable[Tensor]) -> Any:
+    """The mesh over which ``fully_shard`` spreads the batch (and, in one dimension or both, the weights), or None."""
+    ours = {id(param) for param in params}
+    for module in [found for found in gc.get_objects() if issubclass(type(found), FSDPModule)]:
+        for part in module._get_fsdp_state()._fsdp_param_groups:
+            if any(id(param.sharded_param) in ours for param in part.fsdp_params):
+                return part.mesh_info.mesh
+    return None
 
 
 def rank_and_size(group: Any) -> tuple[int, int]:
@@ -113,6 +121,16 @@ def summed(tensor: Tensor, group: Any) -> Tensor:
     return tensor
 
 
+def place_of(count: int, group: Any, device: torch.device) -> int:
+    """How many there are on the processes before this one, each of which says how many it has."""
+    rank, size = rank_and_size(group)
+    if size == 1:
+        return 0
+    counts = torch.zeros(size, dtype=torch.int64, device=device)
+    counts[rank] = count
+    return int(summed(counts, group)[:rank].sum())
+
+
 def averaged(tensors: Sequence[Tensor], groups: Sequence[Any]) -> list[Tensor]:
     """Each tensor's mean over its group: the derivative of the mean loss."""
     found = []
@@ -124,18 +142,18 @@ def averaged(tensors: Sequence[Tensor], groups: Sequence[Any]) -> list[Tensor]:
 
 def whole(tensor: Tensor) -> Tensor:
     """A sum or norm of shards as the number that it is."""
-    return tensor.full_tensor() if is_distributed_tensor(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.full_tensor() if is_split(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def sharded_like(full: Tensor, like: Tensor) -> Tensor:
     """The part of this process of a tensor that every process has whole."""
-    if not is_distributed_tensor(like):
+    if not is_split(like):
         return full
     return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
 
 
 def full_like(param: Tensor) -> Tensor:
     """A tensor of the whole parameter's shape, dtype and device, for probes that do not depend on the sharding."""
-    if not is_distributed_tensor(param):
+    if not is_split(param):
         return param
     return torch.empty(param.shape, dtype=param.dtype, device=param.device)

@@ -17,19 +17,18 @@ from math import prod
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, explained
-from hessiod.backends_torch.derivatives.gauss_newton import used_targets
+from hessiod.backends_torch.derivatives.gauss_newton import residual_of, used_targets
 from hessiod.backends_torch.kronecker.attention import attend
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.layers import Seen
-from hessiod.backends_torch.precision import widened
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.kronecker import factors
-from hessiod.core.likelihood import RESIDUALS
 
 
 class Record(NamedTuple):
@@ -194,10 +193,8 @@ class Capture:
     def sample(self, loss: Tensor | None, logits: Tensor, mask: Any, seed: int, step: int, likelihood: str) -> None:
         """Pull a residual of sampled targets back from ``logits``, for those in ``mask`` or in ``loss``."""
         used = self.used(loss, logits, mask, likelihood)
-        draw = self.sums.calls
-        if self.cluster is not None:  # every rank draws its own
-            draw = draw * self.cluster.size + self.cluster.rank
-        residual = RESIDUALS[likelihood](xp, widened(logits.detach()), seed, step, draw)
+        group = None if self.cluster is None else self.cluster.group or dist.group.WORLD
+        residual = residual_of(logits, likelihood, seed, step, self.sums.calls, group)
         records, edges = self.records, [record.edge for record in self.records]
         if not edges:
             raise InvalidArgument(

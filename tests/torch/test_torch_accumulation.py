@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hessiod.backends_torch import curvature
 from hessiod.core import philox
+from hessiod.core.likelihood import RESIDUALS
 from hessiod.torch import AdaHessian, AdamW, Apollo, DiagonalNewton, SophiaG, SophiaH
 
 KINDS = {
@@ -30,12 +30,12 @@ def _fixed_draws(monkeypatch):
         philox.PROBES, "rademacher", lambda xp, likes, *, sample, **key: probes(xp, likes, sample=0, **key)
     )
 
-    def residual(xp, logits, seed, step, sample):
+    def residual(xp, logits, seed, step, sample, first):
         """The last column of the logits says which example a row is; its target is the number modulo 3."""
         targets = logits[:, -1].round().long() % 3
         return torch.cat([torch.softmax(logits[:, :3], -1) - F.one_hot(targets, 3), 0 * logits[:, 3:]], dim=-1)
 
-    monkeypatch.setitem(curvature.RESIDUALS, "categorical", residual)
+    monkeypatch.setitem(RESIDUALS, "categorical", residual)
 
 
 def run(make, parts, steps=7):
