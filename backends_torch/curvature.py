@@ -209,6 +209,12 @@ class Hutchinson(Accumulator):
         """Add the sum over this call's probes, of the loss divided by ``scale``; ``logits`` is not needed."""
         self._refuse(mask)
         refuse_shards(self.params)
+        if any(map(is_split, self.params)):
+            raise InvalidState(
+                "update_curvature: found weights that tensor parallelism has split (DTensor), through which torch "
+                "differentiates twice wrongly, without a word; pass closure= and method='finite-difference', or use a "
+                "Gauss-Newton estimate (SophiaG)"
+            )
         with explained():
             product = Linearized(check_loss(loss), self.params)
             self._add(product, scale, keep_graph=True)
@@ -247,7 +253,8 @@ class Hutchinson(Accumulator):
     def estimates(self) -> dict[Tensor, Tensor]:
         """The mean over all probes and processes, and over the calls or their sum."""
         calls = 1 if self.sum_of_calls else self.calls
-        inverse_count = 1.0 / (calls * self.samples * rank_and_size(self.group)[1])
+        averaged = any(map(is_split, self.params))  # by the backward of fully_shard
+        inverse_count = 1.0 / (calls * self.samples * (1 if averaged else rank_and_size(self.group)[1]))
         return self.finish(mean_kernel(xp, total, inverse_count=inverse_count) for total in self.summed())
 
 

@@ -23,6 +23,8 @@ from torch import bitwise_left_shift as shift_left
 from torch import bitwise_right_shift as shift_right
 from torch import clamp as clip
 
+from hessiod.backends_torch.shards import is_split, settled
+
 __all__ = [
     "abs",
     "amax",
@@ -64,7 +66,8 @@ __all__ = [
 
 
 def sqrt(x):
-    if hasattr(x, "to_local"):  # a DTensor: numpy sees the local shard alone
+    if is_split(x):  # numpy sees the local shard alone; a sum over shards has to be taken before its root
+        x = settled(x)
         return type(x).from_local(sqrt(x.to_local()), x.device_mesh, x.placements, shape=x.shape, stride=x.stride())
     if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
         return torch.as_tensor(np.sqrt(x.detach().numpy()))  # torch.sqrt calls MKL: a fifth of float32 is an ULP off

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.derivatives.methods import Differences, Products, moved, scalar, step_size
-from hessiod.backends_torch.derivatives.parallel import is_split
+from hessiod.backends_torch.derivatives.parallel import full_like, is_split, sharded_like, whole
 from hessiod.backends_torch.derivatives.session import Session
 from hessiod.core import philox
 
@@ -45,9 +45,10 @@ def loss_of(session: Session, closure: Callable[[], object]) -> float:
 
 def probe_for(params: Sequence[Tensor]) -> list[Tensor]:
     """Signs times each parameter's own size, so that no parameter hides behind another."""
-    signs = philox.rademacher_probes(xp, list(params), seed=0, step=0)
-    sizes = [float(param.detach().abs().mean()) if param.numel() else 0.0 for param in params]
-    return [sign * (size or 0.01) for sign, size in zip(signs, sizes, strict=True)]
+    signs = philox.rademacher_probes(xp, list(map(full_like, params)), seed=0, step=0)
+    sizes = [float(whole(param.detach().abs().mean())) if param.numel() else 0.0 for param in params]
+    scaled = [sign * (size or 0.01) for sign, size in zip(signs, sizes, strict=True)]
+    return [sharded_like(vector, param) for vector, param in zip(scaled, params, strict=True)]
 
 
 def wrong_products(

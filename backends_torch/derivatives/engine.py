@@ -112,6 +112,7 @@ class Engine:
             by_backward = sharded is not None or refusals.reentrant_checkpoint(graph) is not None
             return Settled(self.method, by_backward)
         refusals.refuse_sharded(sharded)
+        refusals.refuse_split(self.session.split)
         refusals.refuse_reentrant(graph, places)
         return self._tried(closure, graph, places)
 

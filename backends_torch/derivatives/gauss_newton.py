@@ -108,8 +108,8 @@ def checked_output(logits: Any, name: str, likelihood: str) -> Tensor:
         )
     if is_split(logits):
         raise InvalidArgument(
-            f"{name}: found a DTensor, of which each process holds a part; pass it as {name}.full_tensor(), or give the "
-            "last layer output_layouts=Replicate()"
+            f"{name}: found a DTensor, of which each process holds a part; pass it as {name}.full_tensor(), or give "
+            "the last layer output_layouts=Replicate()"
         )
     if likelihood == "categorical" and (logits.dim() < 2 or logits.shape[-1] < 2):
         raise InvalidArgument(

@@ -59,6 +59,15 @@ def refuse_sharded(module: nn.Module | None) -> None:
         )
 
 
+def refuse_split(module: nn.Module | None) -> None:
+    """Raise where tensor parallelism split a module's weights."""
+    if module is not None:
+        raise InvalidState(
+            f"curvature: found tensor parallelism (DTensor weights) on {type(module).__name__}; torch differentiates "
+            f"its collectives twice wrongly, without a word; use {WAYS_OUT}"
+        )
+
+
 def reentrant_checkpoint(graph: Sequence[Any]) -> Any:
     """A node of reentrant checkpointing, if there is one."""
     return next((node for node in graph if node.name() == "CheckpointFunctionBackward"), None)

@@ -21,6 +21,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from hessiod.backends_torch.derivatives.parallel import is_sharded, reshard, unwrapped
 from hessiod.backends_torch.derivatives.places import Places
+from hessiod.backends_torch.shards import is_split
 from hessiod.core.errors import InvalidArgument
 
 
@@ -75,6 +76,11 @@ class Session(ExitStack):
     def sharded(self) -> nn.Module | None:
         """A module that ``fully_shard`` took over, if one ran."""
         return next(filter(is_sharded, self.modules), None)
+
+    @property
+    def split(self) -> nn.Module | None:
+        """A module whose weights tensor parallelism has split, if one ran."""
+        return next((m for m in self.modules if any(map(is_split, m.parameters(recurse=False)))), None)
 
     def _entered(self, module: nn.Module, _: Any) -> None:
         if self.places is not None:

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from hessiod.backends_torch.kronecker.discover import AnyLayer
+from hessiod.backends_torch.shards import is_split
 from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.kronecker.owners import PLACEMENTS, assign, inverse_cost
 
@@ -52,6 +53,17 @@ def check_alone(process_group: Any) -> None:
         raise InvalidState(
             f"process_group: found None among {dist.get_world_size()} ranks, whose weights would drift apart, with "
             "DistributedDataParallel too; pass process_group=True, or False for a model that this rank trains alone"
+        )
+
+
+def check_whole(model: nn.Module) -> None:
+    """Refuse weights that are split over processes: a factor needs a layer's whole input and output."""
+    split = next((name for name, param in model.named_parameters() if is_split(param)), None)
+    if split is not None:
+        raise InvalidArgument(
+            f"model: found {split} split over processes (fully_shard or tensor parallelism), and Kronecker factors need "
+            "whole layers; leave the model as it is and pass process_group=True, which spreads factors, inverses and "
+            "momentum over the processes, or use SophiaG or AdamW"
         )
 
 

@@ -21,7 +21,7 @@ from hessiod.backends_torch.fast import advance, first_nonfinite
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.capture import Capture, Counter
 from hessiod.backends_torch.kronecker.discover import AnyLayer, discover
-from hessiod.backends_torch.kronecker.distributed import Cluster, check_alone
+from hessiod.backends_torch.kronecker.distributed import Cluster, check_alone, check_whole
 from hessiod.backends_torch.kronecker.layers import Slot
 from hessiod.backends_torch.kronecker.plan import Plan, make_plan
 from hessiod.backends_torch.kronecker.policies import Fixed
@@ -66,6 +66,7 @@ class KroneckerOptimizer(RuleOptimizer):
     ) -> None:
         check_settings(model, settings, skip)
         check_alone(process_group)
+        check_whole(model)
         groups = grouped(model, params, settings)
         wanted = {param for group in groups for param in group["params"]}
         found = discover(model, wanted, tuple(skip))

@@ -1,0 +1,202 @@
+"""Training on several gloo processes, in every way that the tests compare with one process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from functools import partial
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from hessiod.core.errors import HessiodError
+from hessiod.torch import KFAC, SGD, SPNGD, THOR, AdaHessian, AdamW, Apollo, ApolloW, DiagonalNewton, SophiaG, SophiaH
+
+BATCH, STEPS, CLASSES = 16, 20, 5
+DIAGONAL = {
+    "sophia-g": partial(SophiaG, lr=0.01, rho=0.5, every=4),
+    "sophia-h": partial(SophiaH, lr=0.01, rho=0.5, every=4, samples=2),
+    "adahessian": partial(AdaHessian, lr=0.02, every=2),
+    "diagonal-newton": partial(DiagonalNewton, lr=0.02, damping=0.1, every=4),
+    "apollo": partial(Apollo, lr=0.02, sigma=0.1, warmup=3, weight_decay=0.01),
+    "apollo-stable": partial(Apollo, lr=0.02, sigma=0.1, warmup=3, weight_decay=0.01, weight_decay_type="stable"),
+    "apollow": partial(ApolloW, lr=0.02, sigma=0.1, warmup=3, weight_decay=0.01),
+    "adamw": partial(AdamW, lr=0.02),
+    "sgd": partial(SGD, lr=0.1, momentum=0.9, nesterov=True),
+}
+KRONECKER = {
+    "kfac": partial(KFAC, lr=0.1, damping=0.01, factor_every=2, inverse_every=4),
+    "kfac-empirical": partial(KFAC, lr=0.1, damping=0.01, fisher="empirical", factor_every=2, inverse_every=4),
+    "spngd": partial(SPNGD, lr=0.1, damping=0.01),
+    "thor": partial(THOR, lr=0.1, damping=0.01, factor_every=2, block_size=5),
+}
+HUTCHINSON = {"sophia-h", "adahessian", "diagonal-newton"}
+DDP = {
+    "plain": {},
+    "static-graph": dict(static_graph=True),
+    "bucket-view": dict(gradient_as_bucket_view=True),
+    "no-sync": {},
+}
+
+
+class Net(nn.Module):
+    """Layers whose sizes no number of processes divides; ``up`` and ``down`` are those that tensor parallelism splits."""
+
+    def __init__(self, dtype=torch.float64):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.up, self.norm = nn.Linear(6, 7), nn.Linear(7, 12), nn.LayerNorm(7)
+        self.down, self.head = nn.Linear(12, 7), nn.Linear(7, CLASSES)
+        self.to(dtype)
+
+    def forward(self, x):
+        x = torch.tanh(self.inner(x))
+        return self.head(self.norm(x + self.down(torch.tanh(self.up(x)))))
+
+
+def batch(step, dtype=torch.float64, rows=BATCH):
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(rows, 6, generator=generator, dtype=torch.float64).to(dtype)
+    return x, torch.randint(CLASSES, (rows,), generator=generator)
+
+
+def parts_of(step, rank, ranks, micro, dtype):
+    """This rank's part of each micro-batch: rank r's rows go on where those of rank r - 1 end."""
+    x, y = batch(step, dtype)
+    return [
+        (xs.chunk(ranks)[rank], ys.chunk(ranks)[rank]) for xs, ys in zip(x.chunk(micro), y.chunk(micro), strict=True)
+    ]
+
+
+def train(model, opt, rank=0, ranks=1, *, micro=1, fresh=False, method="auto", dtype=torch.float64, steps=STEPS):
+    """``fresh``: curvature from a closure, as FSDP2 needs it; else from the forward that is trained on."""
+    for step in range(steps):
+        parts = parts_of(step, rank, ranks, micro, dtype)
+        due = getattr(opt, "curvature_due", False)
+        for place, (x, y) in enumerate(parts):
+            if due and fresh:
+                settings = {} if isinstance(opt, SophiaG) else dict(method=method)
+                opt.update_curvature(closure=partial(loss_and_logits, model, x, y), **settings)
+            last = place + 1 == len(parts) or not hasattr(model, "no_sync")
+            with contextlib.nullcontext() if last else model.no_sync():
+                loss, logits = loss_and_logits(model, x, y)
+                if due and not fresh:
+                    opt.update_curvature(loss=loss, logits=logits)
+                (loss / len(parts)).backward()
+        opt.step()
+        opt.zero_grad()
+    return weights(model)
+
+
+def loss_and_logits(model, x, y):
+    logits = model(x)
+    return F.cross_entropy(logits, y), logits
+
+
+def weights(model):
+    """Every weight in one vector; of shards, the whole."""
+    found = [p.full_tensor() if isinstance(p, DTensor) else p for p in model.parameters()]
+    return torch.cat([p.detach().flatten() for p in found])
+
+
+def alone(name, **settings):
+    """What one process ends with that has the whole batch."""
+    make = (DIAGONAL | KRONECKER)[name]
+    model = Net(settings.get("dtype", torch.float64))
+    return train(model, make(model if name in KRONECKER else model.parameters()), **settings)
+
+
+def method_of(name):
+    return "finite-difference" if name in HUTCHINSON else "auto"
+
+
+# Several processes
+
+
+def run(cases, ranks, folder):
+    """What every rank found for every case, which are functions of the rank and of their number."""
+    store = dist.TCPStore("127.0.0.1", 0, ranks, is_master=True, wait_for_workers=False)
+    mp.start_processes(_rank, (ranks, store.port, cases, str(folder)), nprocs=ranks, start_method="fork")
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
+
+
+def _rank(rank, ranks, port, cases, folder):
+    torch.set_num_threads(1)
+    logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "`use_reentrant`|Full backward hook|.*_register_pre_backward_hook.*")
+    store = dist.TCPStore("127.0.0.1", port, ranks, is_master=False)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
+    torch.save({label: case(rank, ranks) for label, case in cases.items()}, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def refusal(call):
+    """The message of the error that a call ends with."""
+    try:
+        call()
+    except HessiodError as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+# Wrapped
+
+
+def data_parallel(name, variant, dtype, rank, ranks):
+    model = DistributedDataParallel(Net(dtype), **DDP[variant])
+    opt = DIAGONAL[name](model.parameters())
+    return train(model, opt, rank, ranks, micro=2 if variant == "no-sync" else 1, dtype=dtype)
+
+
+def kronecker(name, rank, ranks):
+    model = Net()
+    return train(model, KRONECKER[name](model, process_group=True), rank, ranks)
+
+
+def sharded(name, rank, ranks, mesh=None, coordinate=None, policy=None):
+    model = shard(Net(), mesh, policy)
+    opt = DIAGONAL[name](model.parameters())
+    return train(model, opt, rank, ranks, fresh=True, method=method_of(name))
+
+
+def shard(model, mesh=None, policy=None):
+    mesh = mesh or init_device_mesh("cpu", (dist.get_world_size(),))
+    for part in (model.inner, model.up, model.down, model):
+        fully_shard(part, mesh=mesh, mp_policy=policy or MixedPrecisionPolicy())
+    return model
+
+
+def split(model, mesh):
+    """Tensor parallelism over the two middle layers."""
+    return parallelize_module(model, mesh, {"up": ColwiseParallel(), "down": RowwiseParallel()})
+
+
+def tensor_parallel(name, rank, ranks):
+    """Every process sees the whole batch."""
+    model = split(Net(), init_device_mesh("cpu", (ranks,)))
+    opt = DIAGONAL[name](model.parameters())
+    return train(model, opt, fresh=name in HUTCHINSON, method=method_of(name))
+
+
+def sharded_and_split(name, rank, ranks):
+    """FSDP2 over the first dimension of a mesh, tensor parallelism over the second."""
+    mesh = init_device_mesh("cpu", (2, ranks // 2), mesh_dim_names=("data", "tensor"))
+    model = shard(split(Net(), mesh["tensor"]), mesh["data"])
+    opt = DIAGONAL[name](model.parameters())
+    return train(model, opt, mesh.get_local_rank("data"), 2, fresh=True, method=method_of(name))
+
+
+def hybrid(name, rank, ranks):
+    """Replicated over the first dimension of a mesh, sharded over the second."""
+    mesh = init_device_mesh("cpu", (2, ranks // 2), mesh_dim_names=("replicate", "shard"))
+    return sharded(name, rank, ranks, mesh)
