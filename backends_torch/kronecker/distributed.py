@@ -61,8 +61,8 @@ def check_whole(model: nn.Module) -> None:
     split = next((name for name, param in model.named_parameters() if is_split(param)), None)
     if split is not None:
         raise InvalidArgument(
-            f"model: found {split} split over processes (fully_shard or tensor parallelism), and Kronecker factors need "
-            "whole layers; leave the model as it is and pass process_group=True, which spreads factors, inverses and "
+            f"model: found {split} split over processes (fully_shard or tensor parallelism), and Kronecker factors "
+            "need whole layers; leave the model as it is and pass process_group=True, which spreads factors, inverses and "
             "momentum over the processes, or use SophiaG or AdamW"
         )
 

@@ -49,7 +49,7 @@ DDP = {
 
 
 class Net(nn.Module):
-    """Layers whose sizes no number of processes divides; ``up`` and ``down`` are those that tensor parallelism splits."""
+    """Layers whose sizes processes do not divide, but for ``up`` and ``down``, which tensor parallelism splits."""
 
     def __init__(self, dtype=torch.float64):
         super().__init__()
