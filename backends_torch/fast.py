@@ -160,7 +160,9 @@ class Plan:
             return list(map(layouts, inputs))
         return [(layouts(list(map(shards.local, given))), list(map(shards.split_of, given))) for given in inputs]
 
-    def run(self, batch: Batch | TritonBatch, inputs: Sequence[Sequence[Tensor]], rows: Sequence[int], scalars: Any) -> None:
+    def run(
+        self, batch: Batch | TritonBatch, inputs: Sequence[Sequence[Tensor]], rows: Sequence[int], scalars: Any
+    ) -> None:
         """Move a batch."""
         batch.run([list(map(shards.local, given)) for given in inputs] if self.split else inputs, rows, scalars)
 

@@ -62,8 +62,8 @@ def check_whole(model: nn.Module) -> None:
     if split is not None:
         raise InvalidArgument(
             f"model: found {split} split over processes (fully_shard or tensor parallelism), and Kronecker factors "
-            "need whole layers; leave the model as it is and pass process_group=True, which spreads factors, inverses and "
-            "momentum over the processes, or use SophiaG or AdamW"
+            "need whole layers; leave the model as it is and pass process_group=True, which spreads factors, inverses "
+            "and momentum over the processes, or use SophiaG or AdamW"
         )
 
 

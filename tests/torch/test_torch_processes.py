@@ -11,18 +11,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import parallel_ranks as grid
 
+
+def data_parallel(name, variant="plain", dtype=torch.float64):
+    return name, partial(grid.data_parallel, name, variant, dtype)
+
+
 FAST = {
-    **{
-        f"ddp plain {name}": (name, partial(grid.data_parallel, name, "plain", torch.float64)) for name in grid.DIAGONAL
-    },
-    "ddp no-sync sophia-g": ("sophia-g", partial(grid.data_parallel, "sophia-g", "no-sync", torch.float64)),
+    **{f"ddp plain {name}": data_parallel(name) for name in grid.DIAGONAL},
+    "ddp no-sync sophia-g": data_parallel("sophia-g", "no-sync"),
     **{f"kronecker {name}": (name, partial(grid.kronecker, name)) for name in grid.KRONECKER},
     **{f"fsdp2 {name}": (name, partial(grid.sharded, name)) for name in ("sophia-g", "sophia-h", "apollo", "adamw")},
     "tensor parallel apollo-stable": ("apollo-stable", partial(grid.tensor_parallel, "apollo-stable")),
 }
 WIDE = {
     **{
-        f"ddp {variant} {str(dtype)[6:]} {name}": (name, partial(grid.data_parallel, name, variant, dtype))
+        f"ddp {variant} {str(dtype)[6:]} {name}": data_parallel(name, variant, dtype)
         for variant in grid.DDP
         for dtype in (torch.float64, torch.float32)
         for name in grid.DIAGONAL
