@@ -5,7 +5,7 @@ passes the output: the gradient that arrives says which targets the loss depends
 So the estimate is made inside that backward, whatever computed and scaled the loss. A Hutchinson estimate needs the
 loss of a fresh forward, which is run just before the loop's own, with the same arguments and the same dropout.
 
-A compiled model gives up its graph in one backward, and may hold the path from logits to loss inside of it. There
+A compiled graph may be good for one backward only, and may hold the path from logits to loss inside of it. There
 Gauss-Newton takes a fresh forward too, as the model was written.
 """
 
@@ -23,6 +23,8 @@ from hessiod.backends_torch.derivatives.refusals import reentrant_checkpoint
 from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_torch.second_order import CurvatureOptimizer
 from hessiod.core.errors import InvalidArgument, InvalidState
+
+Closure = Callable[[], Any]
 
 CASTS = ("ToCopyBackward0",)
 """Nodes that trainers put on a model's output, beside the path from it to a loss that the model works out itself."""
@@ -70,7 +72,7 @@ class CurvatureHook:
         self.model = model
         self.optimizer: Any = unwrapped(optimizer)
         self._logits, self._loss = logits or logits_of, loss or loss_of
-        self._waiting: dict[int, tuple[Tensor, Callable[[], Any] | None]] = {}
+        self._waiting: dict[int, tuple[Tensor, Closure | None]] = {}
         self._inside, self._undo = False, list[Callable[[], Any]]()
         opt = self.optimizer
         if not isinstance(opt, CurvatureOptimizer | KroneckerOptimizer):
@@ -129,23 +131,27 @@ class CurvatureHook:
                 "function from the output to them, or the module that makes them as the model"
             )
         node, place = source(logits)
-        again: Callable[[], Any] | None = None
-        graph = list(nodes(logits))
+        graph, again = list(nodes(logits)), None
         if isinstance(self.optimizer, KroneckerOptimizer):
             refuse_layers(self.optimizer, model, graph)
         elif is_compiled(graph):
+            again = self._fresh(self._forward(arguments, options))
             loss = self._loss(output)
-
-            def again() -> tuple[Tensor | None, Tensor | None]:
-                fresh = model(*arguments, **options)
-                return loss if loss is None else self._loss(fresh), self._logits(fresh)
-
             if loss is not None and loss.grad_fn is node:
                 self._within(self.optimizer.update_curvature, closure=again)
                 return
         key = id(logits)
         self._waiting[key] = logits, again  # not in the node's hook: it and the logits would hold each other for ever
         node.register_prehook(lambda grads: self._backward_came(key, grads[place]))
+
+    def _fresh(self, forward: Closure) -> Closure:
+        """A forward like the one that ended, to the loss, if there is one, and the logits."""
+
+        def closure() -> tuple[Tensor | None, Tensor | None]:
+            output = forward()
+            return self._loss(output), self._logits(output)
+
+        return closure
 
     def _backward_came(self, key: int, grad: Tensor | None) -> None:
         logits, again = self._waiting.pop(key, (None, None))  # absent in the estimate's own passage
@@ -168,21 +174,36 @@ class CurvatureHook:
         if not self._wanted():
             return
 
-        device = self.optimizer.param_groups[0]["params"][0].device.type
-        casts = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        forward = self._forward(arguments, options)
 
         def closure() -> Tensor:
-            with torch.autocast(device, enabled=casts[0], dtype=casts[1]):
-                return checked(self._loss(model(*arguments, **options)), model)
+            return checked(self._loss(forward()), model)
 
         summed = options.get("num_items_in_batch") is not None  # the loss is a part of the whole batch's mean
-        with torch.autocast(device, enabled=False):  # derivatives are taken outside, as backward is
-            self._within(self.optimizer.update_curvature, closure=closure, summed=summed)
+        self._within(self.optimizer.update_curvature, closure=closure, summed=summed)
+
+    # Both
+
+    def _forward(self, arguments: Any, options: dict[str, Any]) -> Closure:
+        """The model's forward with these arguments, under the autocast that is on now."""
+        device = self._device
+        enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+        def forward() -> Any:
+            with torch.autocast(device, enabled=enabled, dtype=dtype):
+                return self.model(*arguments, **options)
+
+        return forward
+
+    @property
+    def _device(self) -> str:
+        return next(param for group in self.optimizer.param_groups for param in group["params"]).device.type
 
     def _within(self, call: Callable[..., None], **options: Any) -> None:
         self._inside = True
         try:
-            call(**options)
+            with torch.autocast(self._device, enabled=False):  # derivatives are taken outside of it, as backward is
+                call(**options)
         finally:
             self._inside = False
 

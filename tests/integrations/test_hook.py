@@ -134,6 +134,17 @@ def test_a_compiled_model(make, inside, backend):
     assert opt.state[model.head.weight]["refreshes"] == 2
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@each_hutchinson
+def test_hutchinson_under_autocast_is_that_of_what_autocast_computes(make, dtype):
+    """Also in float16 on the CPU, where derivatives that are themselves taken under autocast fail."""
+    found, exact = hooked(make, 1, autocast=dtype), hooked(make, 1)
+    for a, b in zip(found[0].parameters(), exact[0].parameters(), strict=True):
+        slot = next(key for key in found[1].state[a] if "hessian" in key)
+        mine, theirs = found[1].state[a][slot], exact[1].state[b][slot]
+        assert 0 < (mine - theirs).norm() <= 0.05 * theirs.norm()
+
+
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_a_compiled_model_with_its_loss_outside(backend):
     model = Net().eval()

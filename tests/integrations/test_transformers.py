@@ -1,5 +1,7 @@
 """Hugging Face's Trainer: what is estimated is right, overflow, refusals, logs."""
 
+import importlib
+
 import pytest
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
@@ -106,6 +108,31 @@ def test_settings_that_people_train_with(settings, tmp_path, given):
     assert given == [1, 4, 7, 10]
     assert opt.steps == 12
     assert result.training_loss < 3.45  # log(32) = 3.47
+
+
+@pytest.mark.parametrize("covered", [False, True], ids=["sophia-g", "kfac"])
+def test_only_the_adapters_of_a_frozen_model_have_curvature(covered, tmp_path, given):
+    """peft's real layers; their linear ones are K-FAC's, though what they adapt is GPT-2's own Conv1D."""
+
+    def kfac(model):
+        return KFAC(model, lr=0.1, damping=0.1, kl_clip=1e-2, factor_every=3)
+
+    settings = dict(save_strategy="no", logging_strategy="no", per_device_train_batch_size=4)
+    trainer = importlib.import_module("lora").build(str(tmp_path), 4, make=kfac if covered else None, **settings)
+    model = trainer.model
+    frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
+    opt = trainer.optimizer
+    trainer.train()
+    assert given == ([1, 4] if covered else [1])
+    for name, param in model.named_parameters():
+        if name in frozen:
+            assert torch.equal(param, frozen[name])
+            assert not opt.state.get(param)
+        else:
+            assert "lora" in name
+            assert opt.state[param]
+    if covered:
+        assert {layer.name.split(".")[-2] for layer in opt.layers} == {"lora_A", "lora_B"}
 
 
 class Overflow(TrainerCallback):
