@@ -5,6 +5,8 @@
 ``adapter``       one generic adapter from any rule to ``torch.optim.Optimizer``
 ``curvature``     Gauss-Newton-Bartlett and Hutchinson estimates, accumulated until a step
 ``second_order``  when curvature is due, how it is given, and what a GradScaler may skip
+``hook``          curvature in loops that somebody else wrote
+``logs``          diagnostics as numbers, for any logger and for TensorBoard
 ``precision``     half-precision parameters with state in float32
 ``states``        what is kept for each parameter, and the check of a ``state_dict``
 ``diagnostics``   shares and quantiles of the state, on demand
