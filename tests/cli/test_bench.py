@@ -30,6 +30,15 @@ def test_steps_are_written_as_json_and_as_a_picture(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_curvatures_share_of_a_training_step_is_measured(tmp_path):
+    file = tmp_path / "bench.json"
+    result = CliRunner().invoke(app, ["bench", "--section", "training", "--rounds", "1", "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["unit"], row["limit"]) for row in rows] == [("%", 8.0), ("%", 6.0), ("x", None), ("x", None)]
+    assert all(row["value"] > 0 for row in rows if row["unit"] == "x")
+
+
 @pytest.mark.parametrize(("option", "value"), [("--backend", "jax"), ("--list", "bert"), ("--section", "speed")])
 def test_unknown_names_are_refused_with_those_that_exist(option, value):
     result = CliRunner().invoke(app, ["bench", option, value])

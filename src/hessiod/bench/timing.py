@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 from statistics import median
 from time import perf_counter, thread_time
 from typing import Any
@@ -43,6 +44,18 @@ def clock_for(threads: int) -> Callable[[], float]:
     return thread_time if threads == 1 else perf_counter
 
 
+def order_of(names: Sequence[str], number: int) -> list[str]:
+    """The order of a round: each begins one further on, and takes steps of another length.
+
+    >>> ["".join(order_of("abcde", number)) for number in range(3)]
+    ['abcde', 'bdace', 'cadbe']
+    """
+    count = len(names)
+    strides = [stride for stride in range(1, max(count, 2)) if gcd(stride, count) == 1]
+    stride = strides[number % len(strides)]
+    return [names[(number + place * stride) % count] for place in range(count)]
+
+
 def interleaved(
     candidates: Mapping[str, Callable[[], Any]],
     *,
@@ -52,7 +65,9 @@ def interleaved(
     prepare: Callable[[], Any] | None = None,
     clock: Callable[[], float] = perf_counter,
 ) -> Times:
-    """Time candidates in turn: each round calls every one, and the next round begins with another.
+    """Time candidates in turn: each round calls every one, in another order than the round before.
+
+    What runs just before a candidate decides what it finds in the cache, so no two stay neighbours.
 
     Args:
         candidates: functions by name; on an accelerator they must wait for their own work.
@@ -69,8 +84,7 @@ def interleaved(
     names = list(candidates)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(-warmup, rounds):
-        shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
+        for name in order_of(names, number):
             if prepare is not None:
                 prepare()
             start = clock()
