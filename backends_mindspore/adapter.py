@@ -335,6 +335,11 @@ class RuleOptimizer(Holder, nn.Optimizer):
             )
 
     @property
+    def members(self) -> tuple[RuleOptimizer, ...]:
+        """The optimizers that the parameters are spread over: this one."""
+        return (self,)
+
+    @property
     def steps(self) -> int:
         """How many steps have been taken."""
         return int(self.global_step.asnumpy()[0])

@@ -117,10 +117,9 @@ class MindSporeBridge:
             if kind:
                 self.layers.setdefault(path.rstrip("."), kind)
             self._add_cell(cell, native, path, layer, rename)
-        self.members: list[RuleOptimizer] = [] if optimizer is None else [optimizer]
+        self.members: Sequence[RuleOptimizer] = () if optimizer is None else optimizer.members
         self.saved_layers = None
         if isinstance(optimizer, KroneckerOptimizer):
-            self.members += [optimizer.fallback] if optimizer.falls_back else []
             self.saved_layers = SavedLayers(optimizer, lambda p: self.array_of_parameter(p).name, array_of)
 
     def _add_cell(self, cell: nn.Cell, native: str, path: str, layer: Layer, rename: Any) -> None:

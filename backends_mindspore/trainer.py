@@ -67,9 +67,11 @@ class MindSporeTrainer:
 
     def _arrays(self) -> dict[str, ms.Parameter]:
         arrays = {f"model/{name}": parameter for name, parameter in self.parameters.items()}
-        for slot in self.slots:
-            for name, parameter in zip(self.parameters, getattr(self.optimizer, slot), strict=True):
-                arrays[f"optimizer/{name}/{slot}"] = parameter
+        names = {id(parameter): name for name, parameter in self.parameters.items()}
+        for member in self.optimizer.members:
+            for slot in member.slot_names:
+                for parameter, state in zip(member.parameters, getattr(member, slot), strict=True):
+                    arrays[f"optimizer/{names[id(parameter)]}/{slot}"] = state
         return arrays
 
     def state(self) -> dict[str, np.ndarray]:

@@ -211,6 +211,11 @@ class KroneckerOptimizer(RuleOptimizer):
         return Plan(rows)
 
     @property
+    def members(self) -> tuple[RuleOptimizer, ...]:
+        """This one, of the covered layers, and that of the other parameters if there are any."""
+        return (self, self.fallback) if self.falls_back else (self,)
+
+    @property
     def damping(self) -> float:
         """The damping; set it to change it for all layers from the next inverses on."""
         return float(self.damping_now.asnumpy())
