@@ -37,6 +37,8 @@ class CurvatureHook:
     and with a scaled loss. SophiaH, AdaHessian and DiagonalNewton run one more forward, for which the model's output
     must hold the loss. First-order rules and Apollo need nothing, and nothing is done.
 
+    An optimizer has one hook: a new one takes the place of the old.
+
     Args:
         model: the module whose output is the logits, or holds them.
         optimizer: of this library, or a trainer's wrapper around one (an attribute ``optimizer``).
@@ -77,6 +79,9 @@ class CurvatureHook:
         opt = self.optimizer
         if not isinstance(opt, CurvatureOptimizer | KroneckerOptimizer):
             return
+        if "_hook" in vars(opt):  # of a run that was broken off
+            vars(opt)["_hook"].remove()
+        self._set(opt, "_hook", self)
         if self.hutchinson:
             self._before_forwards()
         else:

@@ -240,6 +240,20 @@ def test_removing_it_restores_model_and_optimizer():
     assert (dict(vars(opt)), len(model._forward_hooks)) == before
 
 
+@pytest.mark.parametrize("make", [GAUSS_NEWTON["sophia-g"], HUTCHINSON["sophia-h"]])
+def test_a_new_hook_takes_the_place_of_the_old(make, given):
+    model = Net()
+    opt = make(model)
+    CurvatureHook(model, opt)
+    second = CurvatureHook(model, opt)
+    train(model, opt, 4)
+    assert given == [1, 4]
+    second.remove()
+    assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+    assert "_hook" not in vars(opt)
+
+
 def test_an_optimizer_of_somebody_else_is_refused():
     model = Net()
     with pytest.raises(InvalidArgument, match=r"optimizer: found Adam, expected one of hessiod.torch, such as SophiaG"):
