@@ -212,7 +212,7 @@ class KroneckerOptimizer(RuleOptimizer):
 
     @property
     def members(self) -> tuple[RuleOptimizer, ...]:
-        """This one, of the covered layers, and that of the other parameters if there are any."""
+        """Itself, for the covered layers, and the optimizer of the other parameters if there are any."""
         return (self, self.fallback) if self.falls_back else (self,)
 
     @property
