@@ -80,9 +80,24 @@ class Accumulator:
         self.seed, self.step, self.calls, self.sum_of_calls = seed, step, 0, False
 
     @cached_property
+    def wrappers(self) -> list[Any]:
+        """The DistributedDataParallel modules around the parameters."""
+        return wrappers_of(self.params)
+
+    @cached_property
     def group(self) -> Any:
         """The processes on which the same parameters see other data; None where there is one."""
-        return group_of(self.params, wrappers_of(self.params)) if several_processes() else None
+        return group_of(self.params, self.wrappers) if several_processes() else None
+
+    def check_reusable(self) -> None:
+        """Refuse a graph that no derivative may be taken of before the training's own backward."""
+        refuse_shards(self.params)
+        if any(wrapper.static_graph for wrapper in self.wrappers):
+            raise InvalidState(
+                "update_curvature: found DistributedDataParallel with static_graph=True, which takes the first use of "
+                "a forward's graph for the backward and then leaves gradients unsynchronised; pass closure=, or build "
+                "it with static_graph=False"
+            )
 
     def check_summed(self, summed: bool) -> None:
         """Whether the calls' losses add up to the step's loss, the same for all of them, or are averaged."""
@@ -134,7 +149,7 @@ class GaussNewtonBartlett(Accumulator):
 
     def from_graph(self, loss: Tensor | None, logits: Tensor | None, mask: Any, scale: float) -> None:
         """Add the gradient of the sampled losses' sum, to which no ``scale`` of the user's loss matters."""
-        refuse_shards(self.params)
+        self.check_reusable()
         self._add(Session(self.params), loss, logits, mask, keep_graph=True)
 
     def _add(
@@ -208,7 +223,7 @@ class Hutchinson(Accumulator):
     def from_graph(self, loss: Tensor | None, logits: Tensor | None, mask: Any, scale: float) -> None:
         """Add the sum over this call's probes, of the loss divided by ``scale``; ``logits`` is not needed."""
         self._refuse(mask)
-        refuse_shards(self.params)
+        self.check_reusable()
         if any(map(is_split, self.params)):
             raise InvalidState(
                 "update_curvature: found weights that tensor parallelism has split (DTensor), through which torch "

@@ -44,6 +44,7 @@ DDP = {
     "plain": {},
     "static-graph": dict(static_graph=True),
     "bucket-view": dict(gradient_as_bucket_view=True),
+    "unused": dict(find_unused_parameters=True),
     "no-sync": {},
 }
 
@@ -155,7 +156,8 @@ def refusal(call):
 def data_parallel(name, variant, dtype, rank, ranks):
     model = DistributedDataParallel(Net(dtype), **DDP[variant])
     opt = DIAGONAL[name](model.parameters())
-    return train(model, opt, rank, ranks, micro=2 if variant == "no-sync" else 1, dtype=dtype)
+    settings = dict(micro=2 if variant == "no-sync" else 1, fresh=variant == "static-graph", dtype=dtype)
+    return train(model, opt, rank, ranks, **settings)
 
 
 def kronecker(name, rank, ranks):
@@ -200,3 +202,103 @@ def hybrid(name, rank, ranks):
     """Replicated over the first dimension of a mesh, sharded over the second."""
     mesh = init_device_mesh("cpu", (2, ranks // 2), mesh_dim_names=("replicate", "shard"))
     return sharded(name, rank, ranks, mesh)
+
+
+# Bytes and refusals
+
+
+@contextlib.contextmanager
+def counted():
+    """Bytes that enter collectives, by what the collective is called."""
+    found, kept = dict[str, int](), {}
+
+    def counting(name):
+        def call(*arguments, **options):
+            given = [*arguments, *(value for value in options.values() if torch.is_tensor(value))]
+            tensor = given[0] if name == "all_reduce" else max(given[:2], key=torch.Tensor.numel)  # the whole one
+            found[name] = found.get(name, 0) + tensor.numel() * tensor.element_size()
+            return kept[name](*arguments, **options)
+
+        return call
+
+    for name in ("all_reduce", "all_gather_single", "reduce_scatter_single"):
+        kept[name] = getattr(dist, name)
+        setattr(dist, name, counting(name))
+    try:
+        yield found
+    finally:
+        for name, function in kept.items():
+            setattr(dist, name, function)
+
+
+def costs(way, name, rank, ranks):
+    """State of this rank, and bytes of one refresh and of the step's own forward and backward."""
+    sent = []
+
+    def hook(_, bucket):
+        sent.append(bucket.buffer().numel() * bucket.buffer().element_size())
+        return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda f: f.value()[0] / ranks)
+
+    model = Net(torch.float32)
+    if way == "fsdp2":
+        fully_shard(model, reshard_after_forward=True)
+    else:
+        model = DistributedDataParallel(model)
+        model.register_comm_hook(None, hook)
+    opt = DIAGONAL[name](model.parameters())
+    x, y = (part.chunk(ranks)[rank] for part in batch(0, torch.float32))
+    closure = partial(loss_and_logits, model, x, y)
+    settings = {} if name == "sophia-g" else dict(method="finite-difference")
+    opt.update_curvature(closure=closure, **settings)  # the first call of a closure looks at it
+    opt._pending = None
+    with counted() as refresh:
+        opt.update_curvature(closure=closure, **settings)
+        opt._pending.estimates()
+    with counted() as step:
+        loss_and_logits(model, x, y)[0].backward()
+    opt.step()
+    local = [
+        slot.to_local() if isinstance(slot, DTensor) else slot
+        for s in opt.state.values()
+        for slot in s.values()
+        if torch.is_tensor(slot)
+    ]
+    gathered = ("all_gather_single", "reduce_scatter_single")
+    return dict(
+        state=sum(t.numel() * t.element_size() for t in local),
+        refresh=refresh if way == "ddp" else sum(refresh.get(kind, 0) for kind in gathered),
+        step=sum(sent) if way == "ddp" else sum(step.get(kind, 0) for kind in gathered),
+    )
+
+
+def refusals(rank, ranks):
+    """What is said where curvature cannot be had, and a NaN in one rank's shard."""
+    x, y = (part.chunk(ranks)[rank] for part in batch(0))
+    static = DistributedDataParallel(Net(), static_graph=True)
+    whole, split = shard(Net()), globals()["split"](Net(), init_device_mesh("cpu", (ranks,)))
+    found = {
+        "static": refusal(
+            lambda: SophiaG(static.parameters()).update_curvature(
+                **dict(zip(("loss", "logits"), loss_and_logits(static, x, y), strict=True))
+            )
+        ),
+        "fsdp2, graph": refusal(
+            lambda: SophiaH(whole.parameters()).update_curvature(loss=loss_and_logits(whole, x, y)[0])
+        ),
+        "fsdp2, exact": refusal(
+            lambda: SophiaH(whole.parameters()).update_curvature(closure=lambda: loss_and_logits(whole, x, y)[0])
+        ),
+        "tensor, graph": refusal(
+            lambda: SophiaH(split.parameters()).update_curvature(loss=loss_and_logits(split, x, y)[0])
+        ),
+        "tensor, exact": refusal(
+            lambda: SophiaH(split.parameters()).update_curvature(closure=lambda: loss_and_logits(split, x, y)[0])
+        ),
+        "kronecker": refusal(lambda: KFAC(whole, lr=0.1, process_group=True)),
+    }
+    opt = AdamW(whole.parameters())
+    whole.zero_grad()
+    loss_and_logits(whole, x, y)[0].backward()
+    if rank == ranks - 1:
+        next(whole.parameters()).grad.to_local().fill_(float("nan"))
+    return found | {"nan": refusal(opt.step), "steps": opt.steps}

@@ -1,5 +1,6 @@
 """Every optimizer on several gloo processes, against one process that has the whole batch: 20 steps, uneven shards."""
 
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 import parallel_ranks as grid
+
+from hessiod.backends import parallel_cost as cost
 
 
 def data_parallel(name, variant="plain", dtype=torch.float64):
@@ -72,3 +75,36 @@ def test_two_processes_train_what_one_trains(tmp_path):
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_every_optimizer_in_every_way_of_being_spread(ranks, tmp_path):
     compare(WIDE | (MESHES if ranks == 4 else {}), ranks, tmp_path)
+
+
+ESTIMATORS = {"sophia-g": ("gauss-newton-bartlett",), "sophia-h": ("hutchinson", 2)}
+SPREAD = {f"{way} {name}": partial(grid.costs, way, name) for way in ("ddp", "fsdp2") for name in ESTIMATORS}
+SAID = {
+    "static": "static_graph=True, which takes the first use .* pass closure=",
+    "fsdp2, graph": "fully_shard .FSDP2. has split.* method='finite-difference'",
+    "fsdp2, exact": 'fully_shard .FSDP2. on Net.*method="finite-difference"',
+    "tensor, graph": "tensor parallelism has split.*method='finite-difference'",
+    "tensor, exact": 'tensor parallelism .DTensor weights. on Linear.*method="finite-difference"',
+    "kronecker": "split over processes.*pass process_group=True",
+    "nan": "NonFinite: the gradient of parameter .group 0, position 0",
+}
+
+
+def test_costs_are_the_models_and_refusals_name_the_way_out(tmp_path):
+    """One start of two processes for both."""
+    found = grid.run({**SPREAD, "refused": grid.refusals}, 2, tmp_path)
+    shapes = [tuple(param.shape) for param in grid.Net().parameters()]
+    for label in SPREAD:
+        way, name = label.split()
+        sharded, settings = way == "fsdp2", ESTIMATORS[name]
+        assert max(rank[label]["state"] for rank in found) == cost.state_bytes(shapes, 2, 2, sharded), label
+        assert found[0][label]["step"] == cost.pass_bytes(shapes, 2, sharded), label
+        expected = cost.refresh_bytes(shapes, 2, sharded, *settings)
+        if sharded:  # what a loss of its own gathers; the counts go by all_reduce
+            assert abs(found[0][label]["refresh"] - expected) <= 24, label
+        else:
+            assert found[0][label]["refresh"] == {"all_reduce": expected}, label
+    for rank in found:
+        for setting, pattern in SAID.items():
+            assert re.search(pattern, rank["refused"][setting]), (setting, rank["refused"][setting])
+        assert rank["refused"]["steps"] == 0
