@@ -5,6 +5,7 @@
 ``adapter``            one generic adapter from any rule to ``nn.Optimizer``
 ``schedule``           learning rates in double precision
 ``curvature``          Gauss-Newton-Bartlett and Hutchinson estimates as traced Cells
+``parallel``           several processes with a batch each
 ``derivatives``        second derivatives of unmodified nets
 ``second_order``       when curvature is due, and ``TrainStep``
 ``optimizers``         the classes that users import, each a rule and a signature

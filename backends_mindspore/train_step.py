@@ -17,7 +17,8 @@ from hessiod.backends_mindspore.derivatives.graph import Watched
 from hessiod.backends_mindspore.diagnostics import measured
 from hessiod.backends_mindspore.holder import Holder
 from hessiod.backends_mindspore.loss_scale import loss_scale_from
-from hessiod.backends_mindspore.second_order import CurvatureOptimizer, HutchinsonOptimizer
+from hessiod.backends_mindspore.parallel import processes_of
+from hessiod.backends_mindspore.second_order import CurvatureOptimizer, GaussNewtonOptimizer, HutchinsonOptimizer
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.settings import whole
 
@@ -45,6 +46,10 @@ class TrainStep(Holder):
             divided by it, in float32. A step that overflows is skipped, with its curvature, and the scale moves as
             MindSpore's own would; at scale 1 it is the optimizer's ``nonfinite`` that decides. None is the optimizer's
             ``loss_scale``.
+        data_parallel: whether each of the processes that ``msrun`` started has its own batch of one training: gradients
+            and curvature are averaged over them, and Gauss-Newton's sampled gradients before they are squared. The loss
+            that is returned is the process's own. None is what ``ms.set_auto_parallel_context(parallel_mode=...)``
+            says; False trains a net in each process.
         uncertified: for SophiaH and others that differentiate the net twice, as for
             :func:`~hessiod.backends_mindspore.derivatives.functions.hvp`.
 
@@ -75,6 +80,7 @@ class TrainStep(Holder):
         accumulation: int = 1,
         clip_grad: float | Callable[[Any], Any] | None = None,
         loss_scale: Any = None,
+        data_parallel: bool | None = None,
         uncertified: str = "check",
     ) -> None:
         super().__init__(auto_prefix=False)
@@ -90,9 +96,13 @@ class TrainStep(Holder):
             )
         self.optimizer, self.weights = optimizer, optimizer.parameters
         self.loss_scale = loss_scale_from(optimizer.loss_scale if loss_scale is None else loss_scale)
+        self.processes = processes_of(data_parallel)
+        self.processes.check_dtypes(self.weights)
+        self.size, self.rank, self.alike = self.processes.size, self.processes.rank, self.processes.size == 1
         self.own_step = optimizer.step_with(net, loss_fn, self.loss_scale)
         if self.own_step is not None:
             check_alone(type(optimizer).__name__, accumulation=(accumulation, 1), clip_grad=(clip_grad, None))
+            check_alone(type(optimizer).__name__, processes=(self.size, 1))
         self.clip = clipper(clip_grad)
         self.clips = clip_grad is not None
         self.loss = Loss(net, loss_fn)
@@ -100,10 +110,11 @@ class TrainStep(Holder):
         if isinstance(optimizer, CurvatureOptimizer):
             self.every, self.curvature_first = optimizer.every, optimizer.curvature_first
             self.estimate = optimizer.estimate_with(net, loss_fn)
+            self.own_draws = isinstance(optimizer, GaussNewtonOptimizer)
         self.twice = isinstance(optimizer, HutchinsonOptimizer)
         if self.twice:
             self.watched = Watched(net, loss_fn, self.weights, uncertified)
-        self.accumulation = accumulation
+        self.accumulation, self.none = accumulation, Tensor(0, ms.float64)
         self._bind_sums()
 
     def _bind_sums(self) -> None:
@@ -123,10 +134,22 @@ class TrainStep(Holder):
         step = self.optimizer.global_step[0]
         return ops.logical_and(step >= self.curvature_first, step % self.every == 0)
 
-    def finish(self, gradients, estimates, share):
-        """Unscale, check, clip and move; ``share`` is what the gradients are multiplied by besides."""
+    def together(self, gradients, totals, count):
+        """Gradients, curvature totals and their count, added up over the processes."""
+        if self.size == 1:
+            return gradients, totals, count
+        found = self.processes.summed([one for one in gradients] + [one for one in totals] + [count])  # noqa: C416
+        number = len(gradients)
+        return found[:number], found[number:-1], ops.cast(found[-1], ms.float64)
+
+    def finish(self, gradients, totals, count, share):
+        """Add up, unscale, check, clip and move; ``share`` is what the gradients are multiplied by besides."""
+        gradients, totals, count = self.together(gradients, totals, count)
+        estimates = ()
+        if len(totals) > 0:
+            estimates = self.estimate.finish(totals, count)
         scale = ops.cast(self.loss_scale.current(), ms.float64)
-        gradients = self.optimizer.unscaled(gradients, share / scale)
+        gradients = self.optimizer.unscaled(gradients, share / (scale * self.size))
         finite = self.optimizer.all_finite(gradients, estimates)
         if finite:
             moves = gradients
@@ -148,20 +171,23 @@ class TrainStep(Holder):
     def curved(self, inputs):
         """Loss and scaled gradients, and of the curvature totals and a count."""
         step = ops.cast(self.optimizer.global_step[0] + 1, ms.int64)
-        return self.estimate(step, ops.cast(self.micro, ms.int64), self.loss_scale.current(), inputs)
+        number = ops.cast(self.micro, ms.int64)
+        if self.own_draws:
+            number = number * self.size + self.rank
+        return self.estimate(step, number, self.loss_scale.current(), inputs)
 
     def whole_step(self, inputs):
         """A step on one batch."""
         if self.second_order:
             if self.curvature_is_due():
                 loss, gradients, totals, count = self.curved(inputs)
-                self.finish(gradients, self.estimate.finish(totals, count), 1.0)
+                self.finish(gradients, totals, count, 1.0)
             else:
                 loss, gradients = self.plain(inputs)
-                self.finish(gradients, (), 1.0)
+                self.finish(gradients, (), self.none, 1.0)
         else:
             loss, gradients = self.plain(inputs)
-            self.finish(gradients, (), 1.0)
+            self.finish(gradients, (), self.none, 1.0)
         return loss
 
     def micro_step(self, inputs):
@@ -190,14 +216,14 @@ class TrainStep(Holder):
         if self.second_order:
             if self.curvature_is_due():
                 totals = [total + 0.0 for total in self.curvature_sums]
-                self.finish(sums, self.estimate.finish(totals, self.curvature_count + 0.0), self.share)
+                self.finish(sums, totals, self.curvature_count + 0.0, self.share)
             else:
-                self.finish(sums, (), self.share)
+                self.finish(sums, (), self.none, self.share)
             for total in self.curvature_sums:
                 ops.assign(total, ops.zeros_like(total))
             ops.assign(self.curvature_count, ops.zeros_like(self.curvature_count))
         else:
-            self.finish(sums, (), self.share)
+            self.finish(sums, (), self.none, self.share)
         for total in self.gradient_sums:
             ops.assign(total, ops.zeros_like(total))
         ops.assign(self.micro, ops.zeros_like(self.micro))
@@ -215,6 +241,9 @@ class TrainStep(Holder):
     def __call__(self, *inputs: Tensor) -> Tensor:
         """One step or micro-batch; raise if the step was refused and that was asked for."""
         self.optimizer.check_still_movable()
+        if not self.alike:
+            self.processes.check_equal([*self.weights, *self.optimizer.get_parameters()])
+            self.alike = True
         scale = float(self.loss_scale.current().asnumpy()) if self.loss_scale.dynamic else 1.0
         cured = self.watched.step(inputs) if self.twice else nullcontext()
         with measured(self.optimizer), explained(), cured:

@@ -1,0 +1,110 @@
+"""Data parallel training: every process has its own batch, and what they found is added up before anything moves.
+
+MindSpore's collectives are called within the graph of a step, one AllReduce for everything that the step needs: its
+calls take milliseconds on the CPU whatever their size. That also leaves the processes no order to disagree about.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, context, nn, ops
+from mindspore.communication import get_group_size, get_rank
+from mindspore.communication.management import GlobalComm
+
+from hessiod.core.errors import InvalidArgument, InvalidState
+
+
+class Alone(nn.Cell):
+    """One process."""
+
+    rank, size = 0, 1
+
+    def summed(self, arrays):
+        """The arrays as they are."""
+        return arrays
+
+    def check_dtypes(self, parameters: Sequence[Parameter]) -> None:
+        """Every dtype will do."""
+
+    def check_equal(self, parameters: Sequence[Parameter]) -> None:
+        """Nothing to compare with."""
+
+
+class DataParallel(nn.Cell):
+    """All processes that MindSpore's ``init`` brought together."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.rank, self.size = get_rank(), get_group_size()
+        self.all_reduce, self.all_gather = ops.AllReduce(), ops.AllGather()
+
+    def summed(self, arrays):
+        """The sums over all processes, in float32 and the same bits on each; in the graph of a step."""
+        flat = ops.concat([ops.reshape(ops.cast(array, ms.float32), (-1,)) for array in arrays])
+        parts = ops.split(self.all_reduce(flat), [array.size for array in arrays])
+        return [ops.reshape(part, array.shape) for part, array in zip(parts, arrays)]  # noqa: B905 - not traceable
+
+    def check_dtypes(self, parameters: Sequence[Parameter]) -> None:
+        """Raise for parameters whose gradients would be rounded on their way."""
+        for param in parameters:
+            if param.dtype == ms.float64:
+                raise InvalidArgument(
+                    f"parameter {param.name!r}: found float64 on {self.size} processes, expected float32 or float16; "
+                    "MindSpore's AllReduce does not take float64, and its AllGather rounds it. Cast the net"
+                )
+
+    def check_equal(self, parameters: Sequence[Parameter]) -> None:
+        """Raise, on every process, for parameters that are not the same bits on all of them; on the host."""
+        codes = np.array([zlib.crc32(param.asnumpy().tobytes()) for param in parameters])
+        halves = np.concatenate([codes >> 16, codes & 0xFFFF]).astype(np.float32)  # exact
+        found = self.all_gather(Tensor(halves)).asnumpy().reshape(self.size, -1)
+        unlike = np.argwhere(found != found[0])
+        if len(unlike):
+            rank, place = int(unlike[0][0]), int(unlike[0][1]) % len(parameters)
+            raise InvalidState(
+                f"parameter {parameters[place].name!r}: found other values on process {rank} than on process 0, "
+                "expected the same on all; call ms.set_seed before the net is made, or load one checkpoint on every "
+                "process"
+            )
+
+
+def processes_of(data_parallel: bool | None) -> Alone | DataParallel:
+    """What ``TrainStep(data_parallel=...)`` means; None is what ``ms.set_auto_parallel_context`` says."""
+    mode = context.get_auto_parallel_context("parallel_mode")
+    if data_parallel not in (None, True, False):
+        raise InvalidArgument(f"data_parallel: found {data_parallel!r}, expected True, False or None")
+    if mode not in ("stand_alone", "data_parallel"):
+        raise InvalidArgument(
+            f"parallel_mode: found {mode!r}, expected 'data_parallel' or 'stand_alone'; sharded parameters are not "
+            "supported: call ms.set_auto_parallel_context(parallel_mode='data_parallel', gradients_mean=True)"
+        )
+    if data_parallel is None:
+        data_parallel = mode == "data_parallel"
+        if data_parallel:
+            check_mean()
+        elif GlobalComm.INITED and get_group_size() > 1:
+            raise InvalidArgument(
+                f"parallel_mode: found 'stand_alone' in {get_group_size()} processes, which would train a net each; "
+                "call ms.set_auto_parallel_context(parallel_mode='data_parallel', gradients_mean=True) first, or give "
+                "TrainStep data_parallel=True, or False for a net each"
+            )
+    if not data_parallel:
+        return Alone()
+    if not GlobalComm.INITED:
+        raise InvalidArgument(
+            "data_parallel: found no processes; start the script with msrun and call mindspore.communication.init()"
+        )
+    return DataParallel() if get_group_size() > 1 else Alone()
+
+
+def check_mean() -> None:
+    """Raise unless gradients are averaged: their sum is of another loss, and the curvature would not be its."""
+    if not context.get_auto_parallel_context("gradients_mean"):
+        raise InvalidArgument(
+            "gradients_mean: found False, expected True: the mean over the processes is the gradient of their common "
+            "batch's loss; call ms.set_auto_parallel_context(parallel_mode='data_parallel', gradients_mean=True)"
+        )

@@ -1,0 +1,136 @@
+"""What each process of test_mindspore_parallel runs: ``msrun ... python parallel_run.py FOLDER CASE ...``.
+
+Every process trains on its part of each batch; one of them then trains alone on whole batches. Weights go to FOLDER.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+from mindspore.communication import get_group_size, get_rank, init
+
+from hessiod.core import HessiodError
+from hessiod.mindspore import SGD, AdaHessian, AdamW, Apollo, DiagonalNewton, SophiaG, SophiaH, TrainStep
+
+ROWS, WIDTH, CLASSES, STEPS = 16, 5, 4, 20
+RULES = {
+    "SophiaG": lambda params, **more: SophiaG(params, learning_rate=0.02, rho=0.3, every=3, **more),
+    "SophiaH": lambda params, **more: SophiaH(params, learning_rate=0.02, rho=0.3, every=3, **more),
+    "AdaHessian": lambda params, **more: AdaHessian(params, learning_rate=0.05, every=2, **more),
+    "DiagonalNewton": lambda params, **more: DiagonalNewton(params, learning_rate=0.05, every=2, **more),
+    "Apollo": lambda params, **more: Apollo(params, learning_rate=0.05, warmup=5, **more),
+    "AdamW": lambda params, **more: AdamW(params, learning_rate=0.02, **more),
+    "SGD": lambda params, **more: SGD(params, learning_rate=0.05, momentum=0.9, **more),
+}
+MODES = {"pynative": ms.PYNATIVE_MODE, "graph": ms.GRAPH_MODE}
+
+
+def data():
+    """Whole batches."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(STEPS, ROWS, WIDTH)).astype(np.float32)
+    return x, generator.integers(CLASSES, size=(STEPS, ROWS)).astype(np.int32)
+
+
+def new(rule, seed=0, dtype=ms.float32, step={}, **options):  # noqa: B006 - only read
+    """A TrainStep with equal weights everywhere for equal seeds."""
+    generator = np.random.default_rng(seed)
+    net = nn.SequentialCell(nn.Dense(WIDTH, 7), nn.Tanh(), nn.Dense(7, CLASSES))
+    for param in net.trainable_params():
+        param.set_dtype(dtype)
+        param.asnumpy()[...] = generator.normal(size=param.shape) / 2
+    return TrainStep(net, nn.CrossEntropyLoss(), RULES[rule](net.trainable_params(), **options), **step)
+
+
+def weights(train):
+    """All weights and slots, one after the other."""
+    optimizer = train.optimizer
+    groups = [optimizer.parameters, *(getattr(optimizer, slot) for slot in optimizer.slot_names)]
+    return np.concatenate([param.asnumpy().ravel() for params in groups for param in params])
+
+
+class Part:
+    """A process's part of the batches, for ms.dataset."""
+
+    def __init__(self):
+        self.x, self.y = data()
+        self.rows = np.array_split(np.arange(ROWS), get_group_size())[get_rank()]
+
+    def __len__(self):
+        return STEPS
+
+    def __getitem__(self, place):
+        return self.x[place][self.rows], self.y[place][self.rows]
+
+
+def together(rule):
+    """By Model.train."""
+    train = new(rule)
+    dataset = ms.dataset.GeneratorDataset(Part(), ["x", "y"], shuffle=False, num_parallel_workers=1)
+    ms.train.Model(train).train(1, dataset)
+    return train
+
+
+def alone(rule):
+    """On whole batches; targets are drawn for the parts that the processes had, as micro-batches."""
+    parts = get_group_size() if rule == "SophiaG" else 1
+    train = new(rule, step={"data_parallel": False, "accumulation": parts})
+    for x, y in zip(*data(), strict=True):
+        for rows in np.split(np.arange(ROWS), parts):
+            train(Tensor(x[rows]), Tensor(y[rows]))
+    return train
+
+
+def trajectory(folder, place, case):
+    """A rule in a mode: "SophiaG-graph"; the processes take turns in training alone."""
+    rule, mode = case.split("-")
+    ms.set_context(mode=MODES[mode])
+    np.save(folder / f"{case}-rank{get_rank()}.npy", weights(together(rule)))
+    if get_rank() == place % get_group_size():
+        np.save(folder / f"{case}-alone.npy", weights(alone(rule)))
+
+
+def refusals(folder):
+    """What every process says, a line each: a batch of one process that is not finite, unlike weights, settings."""
+    said = []
+    part, rank = Part(), get_rank()
+    train = new("AdamW")
+    x, y = (array.copy() for array in part[0])
+    x[0, 0] = np.nan if rank == 1 else 0.0
+    before = weights(train)
+    for attempt in (
+        lambda: train(Tensor(x), Tensor(y)),
+        lambda: new("AdamW", seed=rank)(Tensor(x), Tensor(y)),
+        lambda: new("SGD", dtype=ms.float64),
+        lambda: with_context(parallel_mode="stand_alone"),
+        lambda: with_context(parallel_mode="data_parallel", gradients_mean=False),
+    ):
+        try:
+            attempt()
+            said.append("nothing")
+        except HessiodError as error:
+            said.append(f"{type(error).__name__}: {error}")
+    assert (weights(train) == before).all()
+    (folder / f"refusals-rank{rank}.txt").write_text("\n".join(said))
+
+
+def with_context(**settings):
+    """A TrainStep under other settings of MindSpore's, which are put back."""
+    ms.set_auto_parallel_context(**settings)
+    try:
+        new("AdamW")
+    finally:
+        ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
+
+
+if __name__ == "__main__":
+    init()
+    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
+    folder = Path(sys.argv[1])
+    refusals(folder)
+    for number, name in enumerate(sys.argv[2:]):
+        trajectory(folder, number, name)
