@@ -1,9 +1,10 @@
 """A step on the host: compiled kernels write through the parameters' own memory, on the CPU.
 
 MindSpore's graphs see what is written there (a compiled graph reads a parameter's memory at every run), and its CPU
-kernels run one by one, each over whole arrays. So a step that starts on the host leaves the graph after the gradients:
-the scalars come out of a small graph, the arrays are moved by one call. Inside somebody else's graph the step stays in
-that graph. Both give the same bits, but for sums and powers, and for denormal numbers, which graphs flush to zero.
+kernels run one by one, each over whole arrays. So a step that starts on the host, ``TrainStep``'s for one, leaves the
+graph after the gradients: the scalars come out of a small graph, the arrays are moved by one call. Inside somebody
+else's graph the step stays in that graph. Both give the same bits, but for sums and powers, and for denormal numbers,
+which graphs flush to zero.
 """
 
 from __future__ import annotations
@@ -37,13 +38,25 @@ class HostStep:
             return False
         return all(kernels.sweep_for(self.steps, dtype, dtype, dtype) is not None for dtype in set(self.dtypes))
 
-    def take(self, optimizer: Any, gradients: Sequence[Tensor], estimates: Sequence[Tensor] | None = None) -> None:
-        """What ``guarded_step`` and ``guarded_refresh_and_step`` do in a graph."""
+    def take(
+        self,
+        optimizer: Any,
+        gradients: Sequence[Tensor],
+        estimates: Sequence[Tensor] | None = None,
+        factor: float | None = None,
+        marked: bool = False,
+    ) -> None:
+        """What ``guarded_step`` does in a graph.
+
+        ``factor`` is what gradients are multiplied by, one over the optimizer's loss scale if it is None. ``marked``
+        says that the graph has marked in ``optimizer.finite`` what it found not to be finite.
+        """
         inputs = [dense(gradients)] if estimates is None else [dense(gradients), dense(estimates)]
         _pynative_executor.sync()  # whatever still reads the parameters
         threads = thread_count()
         finite = optimizer.finite.asnumpy()
-        finite[...] = True
+        if not marked:
+            finite[...] = True
         for tensors in inputs:
             finite[...] &= all_finite(tensors, threads)
         if not finite.all():
@@ -51,12 +64,12 @@ class HostStep:
             return
         if estimates is not None:
             optimizer.refreshes.asnumpy()[...] += 1
-        self._move(optimizer, inputs, threads)
+        self._move(optimizer, inputs, 1.0 / optimizer.loss_scale if factor is None else factor, threads)
         optimizer.global_step.asnumpy()[...] += 1
 
-    def _move(self, optimizer: Any, inputs: Sequence[Sequence[Tensor]], threads: int) -> None:
+    def _move(self, optimizer: Any, inputs: Sequence[Sequence[Tensor]], factor: float, threads: int) -> None:
         program = self.steps if len(inputs) == 1 else self.refreshed_steps
-        rows = scalar_rows(optimizer, program)
+        rows = scalar_rows(optimizer, program, factor)
         given = [[DTYPES[tensor.dtype] for tensor in tensors] for tensors in inputs]
         keys = list(zip(self.dtypes, *given, strict=True))
         for key in dict.fromkeys(keys):
@@ -94,9 +107,9 @@ def all_finite(tensors: Sequence[Tensor], threads: int) -> list[bool]:
     return [kernels.first_nonfinite([size], [at], [dtype], 1) is None for size, at, dtype in looks]
 
 
-def scalar_rows(optimizer: Any, program: Sequence[Kernel]) -> list[dict[str, float]]:
+def scalar_rows(optimizer: Any, program: Sequence[Kernel], factor: float) -> list[dict[str, float]]:
     """The program's scalars for each group, from the same graph arithmetic as in a traced step."""
-    found: list[dict[str, float]] = [{GRAD_SCALE: 1.0 / optimizer.loss_scale} for _ in range(optimizer.group_count)]
+    found: list[dict[str, float]] = [{GRAD_SCALE: factor} for _ in range(optimizer.group_count)]
     for place, kernel in enumerate(program):
         names = trace(kernel).scalars
         numbers = optimizer.step_numbers() if kernel is program[-1] else optimizer.refresh_numbers()

@@ -28,8 +28,9 @@ check_accumulation = whole(1, "a whole number of micro-batches >= 1", way_out=";
 class TrainStep(Holder):
     """One training step as a Cell: ``loss = step(*inputs, target)``.
 
-    The whole step, with forward, backward, curvature where it is due, and update, is one graph in both modes. It can be
-    given to ``ms.train.Model`` as the train network.
+    Forward, backward and curvature where it is due are one graph in both modes. The update is part of it, or, on the
+    CPU, left to compiled kernels if there is neither accumulation nor a dynamic loss scale. The Cell can be given to
+    ``ms.train.Model`` as the train network.
 
     Args:
         net: from inputs to outputs (logits).
@@ -229,6 +230,37 @@ class TrainStep(Holder):
         ops.assign(self.micro, ops.zeros_like(self.micro))
         return True
 
+    def parts(self, inputs):
+        """Loss, gradients and estimates over all processes; in the place of estimates that are not due, gradients."""
+        if self.second_order:
+            if self.curvature_is_due():
+                loss, gradients, totals, count = self.curved(inputs)
+                gradients, totals, count = self.together(gradients, totals, count)
+                estimates = [one for one in self.estimate.finish(totals, count)]  # noqa: C416 - a list in a graph
+            else:
+                loss, gradients = self.plain(inputs)
+                gradients, _, _ = self.together(gradients, (), self.none)
+                estimates = self.optimizer.unscaled(gradients, 1.0)
+        else:
+            loss, gradients = self.plain(inputs)
+            gradients, _, _ = self.together(gradients, (), self.none)
+            estimates = []
+        return loss, gradients, estimates
+
+    @ms.jit
+    def before_move(self, *inputs):
+        """What a step on the host needs: the loss, gradients, clipped if they are to be, and estimates."""
+        if self.twice and not under_cures():
+            raise RuntimeError("TrainStep with this optimizer cannot be part of another graph; call it from the host")
+        loss, gradients, estimates = self.parts(inputs)
+        moves = gradients
+        if self.clips:
+            scale = ops.cast(self.loss_scale.current(), ms.float64)
+            gradients = self.optimizer.unscaled(gradients, 1.0 / (scale * self.size))
+            self.optimizer.all_finite(gradients, ())
+            moves = self.clip(gradients)
+        return loss, moves, estimates
+
     @ms.jit
     def construct(self, *inputs):
         """One step, or one micro-batch of it, on a batch whose last input is the target."""
@@ -247,10 +279,27 @@ class TrainStep(Holder):
         scale = float(self.loss_scale.current().asnumpy()) if self.loss_scale.dynamic else 1.0
         cured = self.watched.step(inputs) if self.twice else nullcontext()
         with measured(self.optimizer), explained(), cured:
-            loss = super().__call__(*inputs) if self.own_step is None else self.own_step(*inputs)
+            if self.own_step is not None:
+                loss = self.own_step(*inputs)
+            elif self.moves_on_host():
+                loss = self.step_on_host(inputs)
+            else:
+                loss = super().__call__(*inputs)
         moved = self.accumulation == 1 or int(self.micro.asnumpy()) == 0
         if moved and scale <= 1:
             self.optimizer.raise_if_refused()
+        return loss
+
+    def moves_on_host(self) -> bool:
+        """Whether compiled kernels take the update."""
+        return self.accumulation == 1 and not self.loss_scale.dynamic and self.optimizer.host.usable()
+
+    def step_on_host(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The graph up to the gradients, and then the kernels."""
+        due = self.second_order and self.optimizer.curvature_due  # type: ignore[attr-defined]
+        loss, gradients, estimates = self.before_move(*inputs)
+        factor = 1.0 if self.clips else 1.0 / (float(self.loss_scale.current().asnumpy()) * self.size)
+        self.optimizer.host.take(self.optimizer, gradients, estimates if due else None, factor, marked=self.clips)
         return loss
 
 
