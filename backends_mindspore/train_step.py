@@ -230,36 +230,30 @@ class TrainStep(Holder):
         ops.assign(self.micro, ops.zeros_like(self.micro))
         return True
 
-    def parts(self, inputs):
-        """Loss, gradients and estimates over all processes; in the place of estimates that are not due, gradients."""
-        if self.second_order:
-            if self.curvature_is_due():
-                loss, gradients, totals, count = self.curved(inputs)
-                gradients, totals, count = self.together(gradients, totals, count)
-                estimates = [one for one in self.estimate.finish(totals, count)]  # noqa: C416 - a list in a graph
-            else:
-                loss, gradients = self.plain(inputs)
-                gradients, _, _ = self.together(gradients, (), self.none)
-                estimates = self.optimizer.unscaled(gradients, 1.0)
-        else:
-            loss, gradients = self.plain(inputs)
-            gradients, _, _ = self.together(gradients, (), self.none)
-            estimates = []
-        return loss, gradients, estimates
+    def unmoved(self, gradients):
+        """Gradients for a step on the host: as they are, or unscaled, looked through and clipped."""
+        if not self.clips:
+            return gradients
+        scale = ops.cast(self.loss_scale.current(), ms.float64)
+        gradients = self.optimizer.unscaled(gradients, 1.0 / (scale * self.size))
+        self.optimizer.all_finite(gradients, ())
+        return self.clip(gradients)
 
     @ms.jit
-    def before_move(self, *inputs):
-        """What a step on the host needs: the loss, gradients, clipped if they are to be, and estimates."""
+    def plain_parts(self, *inputs):
+        """What a step on the host needs: the loss, and gradients over all processes."""
+        loss, gradients = self.plain(inputs)
+        gradients, _, _ = self.together(gradients, (), self.none)
+        return loss, self.unmoved(gradients), ()
+
+    @ms.jit
+    def curved_parts(self, *inputs):
+        """The same with estimates."""
         if self.twice and not under_cures():
             raise RuntimeError("TrainStep with this optimizer cannot be part of another graph; call it from the host")
-        loss, gradients, estimates = self.parts(inputs)
-        moves = gradients
-        if self.clips:
-            scale = ops.cast(self.loss_scale.current(), ms.float64)
-            gradients = self.optimizer.unscaled(gradients, 1.0 / (scale * self.size))
-            self.optimizer.all_finite(gradients, ())
-            moves = self.clip(gradients)
-        return loss, moves, estimates
+        loss, gradients, totals, count = self.curved(inputs)
+        gradients, totals, count = self.together(gradients, totals, count)
+        return loss, self.unmoved(gradients), self.estimate.finish(totals, count)
 
     @ms.jit
     def construct(self, *inputs):
@@ -296,8 +290,8 @@ class TrainStep(Holder):
 
     def step_on_host(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """The graph up to the gradients, and then the kernels."""
-        due = self.second_order and self.optimizer.curvature_due  # type: ignore[attr-defined]
-        loss, gradients, estimates = self.before_move(*inputs)
+        due = isinstance(self.optimizer, CurvatureOptimizer) and self.optimizer.curvature_due
+        loss, gradients, estimates = self.curved_parts(*inputs) if due else self.plain_parts(*inputs)
         factor = 1.0 if self.clips else 1.0 / (float(self.loss_scale.current().asnumpy()) * self.size)
         self.optimizer.host.take(self.optimizer, gradients, estimates if due else None, factor, marked=self.clips)
         return loss

@@ -28,7 +28,7 @@ KINDS = {
     "AdamW": lambda params, **more: AdamW(params, 0.02, **more),
     "SGD": lambda params, **more: SGD(params, 0.05, momentum=0.9, **more),
 }
-FAST = ("SophiaG", "AdaHessian")
+FAST = ("SophiaG",)
 ROUNDED = {"AdaHessian": 1e-6, "Apollo": 1e-6}  # its power, its sums: a graph's may round otherwise
 
 
@@ -98,16 +98,16 @@ def test_a_step_that_is_not_finite_changes_nothing(mode, clip, calls):
 
 @pytest.mark.parametrize("mode", ["graph"], indirect=True)
 def test_a_graph_each_and_no_more_for_a_new_learning_rate(mode, calls):
-    """One that differentiates, with and without curvature; two for the scalars; none at any later step."""
+    """With and without curvature, and two for the scalars; none at any later step."""
     train = new("SophiaG")
     before = len(api.ms_compile_cache)
     for place in range(2):
         train(Tensor(X[place]), Tensor(Y[place]))
-    assert len(api.ms_compile_cache) - before == 3
+    assert len(api.ms_compile_cache) - before == 4
     for place in range(2, 8):
         ms.ops.assign(train.optimizer.learning_rate, Tensor(0.02 / place, ms.float32))
         train(Tensor(X[place]), Tensor(Y[place]))
-    assert len(api.ms_compile_cache) - before == 3
+    assert len(api.ms_compile_cache) - before == 4
     assert calls == [4] * 8
     train(Tensor(X[0][:7]), Tensor(Y[0][:7]))  # the control: another size does compile
-    assert len(api.ms_compile_cache) - before == 4
+    assert len(api.ms_compile_cache) - before == 5
