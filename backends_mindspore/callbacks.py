@@ -97,7 +97,7 @@ class Checkpoint(OfTrainStep):
 
     Args:
         path: ends in ".safetensors" for a file of :mod:`hessiod.checkpoint`, which torch can take up too, or in ".ckpt"
-            for one of MindSpore's own, which holds the state of KFAC, SPNGD and THOR as well.
+            for one of MindSpore's own.
         step: the TrainStep.
         every: also after every so many steps of the optimizer.
 
