@@ -14,18 +14,20 @@ from mindspore import Tensor, nn
 from mindspore.communication import get_group_size, get_rank, init
 
 from hessiod.core import HessiodError
-from hessiod.mindspore import SGD, AdaHessian, AdamW, Apollo, DiagonalNewton, SophiaG, SophiaH, TrainStep
+from hessiod.mindspore import KFAC, SGD, AdaHessian, AdamW, Apollo, DiagonalNewton, SophiaG, SophiaH, TrainStep
 
 ROWS, WIDTH, CLASSES, STEPS = 16, 5, 4, 20
 RULES = {
     "SophiaG": lambda params, **more: SophiaG(params, learning_rate=0.02, rho=0.3, every=3, **more),
     "SophiaH": lambda params, **more: SophiaH(params, learning_rate=0.02, rho=0.3, every=3, **more),
     "AdaHessian": lambda params, **more: AdaHessian(params, learning_rate=0.05, every=2, **more),
-    "DiagonalNewton": lambda params, **more: DiagonalNewton(params, learning_rate=0.05, every=2, **more),
+    "DiagonalNewton": lambda params, **more: DiagonalNewton(params, learning_rate=0.05, every=2, damping=0.5, **more),
     "Apollo": lambda params, **more: Apollo(params, learning_rate=0.05, warmup=5, **more),
     "AdamW": lambda params, **more: AdamW(params, learning_rate=0.02, **more),
     "SGD": lambda params, **more: SGD(params, learning_rate=0.05, momentum=0.9, **more),
 }
+"""DiagonalNewton divides by its curvature: with its own small damping one ULP of the weights is a run of its own."""
+
 MODES = {"pynative": ms.PYNATIVE_MODE, "graph": ms.GRAPH_MODE}
 
 
@@ -36,6 +38,11 @@ def data():
     return x, generator.integers(CLASSES, size=(STEPS, ROWS)).astype(np.int32)
 
 
+def optimizer_of(rule, net, options):
+    """An optimizer of a net."""
+    return KFAC(net, **options) if rule == "KFAC" else RULES[rule](net.trainable_params(), **options)
+
+
 def new(rule, seed=0, dtype=ms.float32, step={}, **options):  # noqa: B006 - only read
     """A TrainStep with equal weights everywhere for equal seeds."""
     generator = np.random.default_rng(seed)
@@ -43,7 +50,7 @@ def new(rule, seed=0, dtype=ms.float32, step={}, **options):  # noqa: B006 - onl
     for param in net.trainable_params():
         param.set_dtype(dtype)
         param.asnumpy()[...] = generator.normal(size=param.shape) / 2
-    return TrainStep(net, nn.CrossEntropyLoss(), RULES[rule](net.trainable_params(), **options), **step)
+    return TrainStep(net, nn.CrossEntropyLoss(), optimizer_of(rule, net, options), **step)
 
 
 def weights(train):
@@ -106,6 +113,7 @@ def refusals(folder):
         lambda: train(Tensor(x), Tensor(y)),
         lambda: new("AdamW", seed=rank)(Tensor(x), Tensor(y)),
         lambda: new("SGD", dtype=ms.float64),
+        lambda: new("KFAC"),
         lambda: with_context(parallel_mode="stand_alone"),
         lambda: with_context(parallel_mode="data_parallel", gradients_mean=False),
     ):

@@ -68,8 +68,9 @@ def test_all_processes_refuse_what_one_cannot_take(two):
     assert lines[0].startswith("NonFinite: the gradient or curvature estimate of parameter '0.weight' (4 in all)")
     assert lines[1].startswith("InvalidState: parameter '0.weight': found other values on process 1 than on process 0")
     assert lines[2].startswith("InvalidArgument: parameter '0.weight': found float64 on 2 processes")
-    assert lines[3].startswith("InvalidArgument: parallel_mode: found 'stand_alone' in 2 processes")
-    assert lines[4].startswith("InvalidArgument: gradients_mean: found False, expected True")
+    assert lines[3].startswith("InvalidArgument: processes: found 2 with KFAC, expected 1")
+    assert lines[4].startswith("InvalidArgument: parallel_mode: found 'stand_alone' in 2 processes")
+    assert lines[5].startswith("InvalidArgument: gradients_mean: found False, expected True")
 
 
 @pytest.mark.slow
