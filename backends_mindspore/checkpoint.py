@@ -253,7 +253,8 @@ def settings_of(optimizer: RuleOptimizer) -> Mapping[str, Any]:
     """The settings of the whole optimizer, under torch's names."""
     if isinstance(optimizer, KroneckerOptimizer):
         return layers.settings_of(
-            {**optimizer.settings, "couple_momentum": getattr(optimizer, "couple_momentum", None)}
+            {**optimizer.settings, "couple_momentum": getattr(optimizer, "couple_momentum", None)},
+            optimizer.settings["damping"],
         )
     if not isinstance(optimizer, CurvatureOptimizer):
         return {}

@@ -24,16 +24,21 @@ SETTINGS = (
 NOTHING: Mapping[str, Any] = {"arrays": [], "counters": {}}
 """The entry of a layer that has no statistics yet."""
 
-COUNTERS = ("refreshes", "check", "damping", "interval_a", "interval_g", "interval_f")
+COUNTERS = {"refreshes": 0, "check": 3, "damping": 0, "interval_a": 3, "interval_g": 3, "interval_f": 3}
+"""A layer's counters, and how many numbers each holds; 0 is one that is no list."""
 
 
-def settings_of(values: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(values: Mapping[str, Any], goal: float | None = None) -> dict[str, Any]:
     """Those of an optimizer's settings that a file has, as JSON holds them.
+
+    ``goal`` is the damping that a schedule starts from or ends at; it is a setting where there is a schedule.
 
     >>> settings_of({"alpha": 0.1, "thresholds": (0.0, 1.0), "block_size": None, "lr": 1.0})
     {'alpha': 0.1, 'thresholds': [0.0, 1.0]}
     """
     found = {name: values[name] for name in SETTINGS if values.get(name) is not None}
+    if values.get("damping_steps") or values.get("epoch_steps"):
+        found["damping"] = goal
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
@@ -97,7 +102,7 @@ def checked(saved: Mapping[str, Any], names: Iterable[str]) -> dict[str, Mapping
         if not damping > 0:
             raise ValueError(f"damping {damping}")
         for entry in layers.values():
-            if set(entry["counters"]) - set(COUNTERS) or not all(map(is_counter, entry["counters"].values())):
+            if not all(is_counter(*pair) for pair in entry["counters"].items()):
                 raise ValueError(f"counters {entry['counters']}")
             if not all(isinstance(name, str) for name in entry["arrays"]):
                 raise ValueError(f"arrays {entry['arrays']}")
@@ -108,11 +113,29 @@ def checked(saved: Mapping[str, Any], names: Iterable[str]) -> dict[str, Mapping
         ) from error
 
 
-def is_counter(value: Any) -> bool:
-    """Whether this is a number, or "never" as None, or a list of them."""
-    if isinstance(value, list):
-        return all(map(is_counter, value))
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+def is_counter(name: str, value: Any) -> bool:
+    """Whether a counter holds as many numbers as it should; the next check of a frozen layer is None.
+
+    >>> is_counter("check", [None, 8, 0.5]), is_counter("check", [9, 8]), is_counter("refreshes", -1)
+    (True, False, False)
+    """
+    length = COUNTERS.get(name, -1)
+    numbers = value if length else [value]
+    if not isinstance(numbers, list) or len(numbers) != max(length, 1):
+        return False
+    if name == "check" and numbers[0] is None:
+        numbers = numbers[1:]
+    return all(isinstance(n, int | float) and not isinstance(n, bool) and n >= 0 for n in numbers)
+
+
+def check_whole(name: str, entry: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise unless a layer that has anything has every factor and inverse; an earlier statistic it may lack."""
+    absent = sorted({key for key in known if not key.startswith("earlier_")} - set(entry["arrays"]))
+    if absent and any(entry.values()):
+        raise InvalidArgument(
+            f"checkpoint: its record of the layer {name!r} lacks {', '.join(absent)}, without which no step can be "
+            "taken; give a file as hessiod wrote it, of an optimizer with the same block_size"
+        )
 
 
 def counters_of(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class SavedLayers:
         """The arrays that a file with this part has."""
         for name, entry in files.checked(saved, self.states).items():
             known = files.flattened(self.states[name].places())
+            files.check_whole(name, entry, known)
             yield from (self._array(name, key, self.states[name]) for key in entry["arrays"] if key in known)
 
     def _array(self, name: str, key: str, state: State) -> Array:

@@ -43,6 +43,8 @@ class SavedLayers:
         sums = self.optimizer._capture.sums
         if sums.outputs or sums.calls:
             raise InvalidState("checkpoint: statistics were gathered and their step is yet to come; save after step()")
+        if getattr(self.optimizer, "damping_due", False):
+            raise InvalidState("checkpoint: update_damping is due for the last step; call it first")
         entries = {name: files.described(self.state(layer)) for name, layer in self.layers.items()}
         known = {name: entry for name, entry in entries.items() if any(entry.values())}
         return {"damping": self.optimizer.damping, "layers": known}
@@ -58,7 +60,9 @@ class SavedLayers:
         block = self.optimizer.param_groups[0]["block_size"]
         for name, entry in files.checked(saved, self.layers).items():
             layer = self.layers[name]
-            for key, shape in files.arrays_in(entry, files.array_shapes(layer.factor_shapes(), block)):
+            shapes = files.array_shapes(layer.factor_shapes(), block)
+            files.check_whole(name, entry, shapes)
+            for key, shape in files.arrays_in(entry, shapes):
                 yield self._awaited(name, key, shape, zeros_for(layer.params[0].detach().reshape(-1)[:1]))
 
     def _awaited(self, name: str, key: str, shape: tuple[int, ...], like: Tensor) -> Array:

@@ -126,6 +126,15 @@ def frozen(document, arrays):
     document["optimizer"]["kronecker"]["layers"]["back.0.weight"]["counters"] = {"refreshes": "many"}
 
 
+def unlisted(document, arrays):
+    document["optimizer"]["kronecker"]["layers"]["back.0.weight"]["arrays"].remove("inverse_g.0")
+    lacking(document, arrays)
+
+
+def negative(document, arrays):
+    document["optimizer"]["kronecker"]["layers"]["back.0.weight"]["counters"]["refreshes"] = -1
+
+
 def undamped(document, arrays):
     document["optimizer"]["kronecker"]["damping"] = 0.0
 
@@ -140,6 +149,8 @@ def bare(document, arrays):
         (lacking, r"back\.0\.weight/inverse_g\.0: it is not in the file"),
         (misshapen, r"back\.0\.weight/factor_g: the file has the shape \[6, 6\], expected \[5, 5\]"),
         (foreign, r"back\.0\.weight/factor_z: it is only in the file"),
+        (unlisted, r"record of the layer 'back\.0\.weight' lacks inverse_g\.0"),
+        (negative, "record of the layers is not of this format"),
         (frozen, "record of the layers is not of this format"),
         (undamped, "record of the layers is not of this format"),
         (bare, "record of the layers is not of this format"),
@@ -182,3 +193,21 @@ def test_gathered_statistics_are_not_lost(tmp_path):
     with pytest.raises(InvalidState, match="their step is yet to come"):
         checkpoint.save(tmp_path / "a", net, opt)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_schedule_of_damping_that_goes_elsewhere_is_refused(tmp_path):
+    for name, other in (("thor", 0.3), ("spngd", 0.003)):
+        net, opt = made(name)
+        run(net, opt, 0, 2)
+        checkpoint.save(tmp_path / "a", net, opt)
+        with pytest.raises(InvalidArgument, match=f"damping 0.03, this one {other}"):
+            checkpoint.load(tmp_path / "a", *made(name, damping=other))
+
+
+def test_a_prediction_that_waits_for_update_damping_is_not_lost(tmp_path):
+    net, opt = made("kfac", adapt_every=1)
+    run(net, opt, 0, 1)
+    with pytest.raises(InvalidState, match="update_damping is due"):
+        checkpoint.save(tmp_path / "a", net, opt)
+    opt.update_damping(1.0, 0.9)
+    checkpoint.save(tmp_path / "a", net, opt)
