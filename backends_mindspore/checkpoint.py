@@ -252,10 +252,7 @@ class MindSporeBridge:
 def settings_of(optimizer: RuleOptimizer) -> Mapping[str, Any]:
     """The settings of the whole optimizer, under torch's names."""
     if isinstance(optimizer, KroneckerOptimizer):
-        return layers.settings_of(
-            {**optimizer.settings, "couple_momentum": getattr(optimizer, "couple_momentum", None)},
-            optimizer.settings["damping"],
-        )
+        return layers.settings_of(optimizer.settings, optimizer.settings["damping"], optimizer)
     if not isinstance(optimizer, CurvatureOptimizer):
         return {}
     timing = "official" if optimizer.curvature_first else "paper"

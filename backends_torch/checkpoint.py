@@ -185,7 +185,7 @@ class TorchBridge:
 
     def _settings(self, group: Mapping[str, Any]) -> dict[str, Any]:
         if self.saved_layers is not None:
-            return settings_of(group, group.get("target_damping", group.get("first_damping")))
+            return settings_of(group, group.get("target_damping", group.get("first_damping")), self.optimizer)
         return {name: group[name] for name in SETTINGS if group.get(name) is not None}
 
     def _each(self) -> Iterator[tuple[dict[str, Any], Tensor]]:

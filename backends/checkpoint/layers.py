@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 SETTINGS = (
     *("kl_clip", "factor_every", "inverse_every", "factor_decay", "fisher", "likelihood", "reduction", "inverse"),
     *("block_size", "fallback", "seed", "alpha", "couple_momentum", "damping_start", "damping_steps"),
-    *("damping_decay", "epoch_steps", "growth", "longest", "thresholds"),
+    *("damping_decay", "epoch_steps", "growth", "longest", "thresholds", "rescale", "adapt_every"),
 )
 """Settings of the whole optimizer that decide how a run goes on. The damping is state: it may follow a schedule."""
 
@@ -28,15 +28,17 @@ COUNTERS = {"refreshes": 0, "check": 3, "damping": 0, "interval_a": 3, "interval
 """A layer's counters, and how many numbers each holds; 0 is one that is no list."""
 
 
-def settings_of(values: Mapping[str, Any], goal: float | None = None) -> dict[str, Any]:
+def settings_of(values: Mapping[str, Any], goal: float | None = None, optimizer: Any = None) -> dict[str, Any]:
     """Those of an optimizer's settings that a file has, as JSON holds them.
 
-    ``goal`` is the damping that a schedule starts from or ends at; it is a setting where there is a schedule.
+    ``optimizer`` has the rest of them as attributes; ``goal`` is the damping that a schedule starts from or ends at, which
+    is a setting where there is a schedule.
 
     >>> settings_of({"alpha": 0.1, "thresholds": (0.0, 1.0), "block_size": None, "lr": 1.0})
     {'alpha': 0.1, 'thresholds': [0.0, 1.0]}
     """
-    found = {name: values[name] for name in SETTINGS if values.get(name) is not None}
+    given = {name: values.get(name, getattr(optimizer, name, None)) for name in SETTINGS}
+    found = {name: value for name, value in given.items() if value not in (None, ())}
     if values.get("damping_steps") or values.get("epoch_steps"):
         found["damping"] = goal
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

@@ -98,7 +98,7 @@ class SPNGD(KroneckerOptimizer):
         settings = {**SHARED, **step, **recipe, **source, **other}
         users: dict[str, Any] = dict(weight_decay=weight_decay, loss_scale=loss_scale, nonfinite=nonfinite)
         super().__init__(net, learning_rate, settings, skip=skip, params=params, **users)
-        self.couple_momentum = couple_momentum
+        self.couple_momentum, self.rescale = couple_momentum, tuple(rescale)
         self.first_rates = tuple(Tensor(self._first_rate(group), ms.float64) for group in range(self.group_count))
         wanted = {id(layer.params[0]) for layer in self.layers if matches(layer, rescale)}
         self.rescaled = tuple(id(param) in wanted for param in self.parameters)

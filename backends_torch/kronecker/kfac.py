@@ -133,7 +133,7 @@ class KFAC(KroneckerOptimizer):
         if adapt_every is not None and process_group and placement != "every":
             raise InvalidArgument("adapt_every: on several processes it needs placement='every'")
         self._levenberg = None if adapt_every is None else LevenbergMarquardt(adapt_every)
-        self._adapt_every, self._before, self._model = adapt_every, dict[Tensor, Tensor](), 0.0
+        self.adapt_every, self._before, self._model = adapt_every, dict[Tensor, Tensor](), 0.0
         super().__init__(
             model,
             params,
@@ -172,7 +172,7 @@ class KFAC(KroneckerOptimizer):
 
     def _step(self) -> None:
         self._model = 0.0
-        if self._adapt_every and due(self.steps + 1, self._adapt_every):
+        if self.adapt_every and due(self.steps + 1, self.adapt_every):
             covered = {param for layer in self.layers for param in layer.params if param.grad is not None}
             self._before = {param: param.detach().clone() for param in covered}
         super()._step()

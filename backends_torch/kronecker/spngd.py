@@ -116,6 +116,7 @@ class SPNGD(KroneckerOptimizer):
             nonfinite=nonfinite,
             missing=missing,
         )
+        self.rescale = tuple(rescale)
         self._rescaled = [la for la in self.layers if isinstance(la, Layer) and matches(la, rescale)]
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:

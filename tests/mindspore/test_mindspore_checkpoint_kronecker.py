@@ -16,7 +16,7 @@ from hessiod.core import InvalidArgument
 
 METHODS = {
     "KFAC": dict(factor_every=2, inverse_every=3, skip=["6"]),  # with a fallback
-    "SPNGD": dict(damping_start=0.1, damping_steps=9, couple_momentum=True),
+    "SPNGD": dict(damping_start=0.1, damping_steps=9, couple_momentum=True, rescale=["4"]),
     "THOR": dict(factor_every=2, block_size=7, epoch_steps=4, damping_decay=0.9),
 }
 BOUND = 1e-4  # of the losses, as between runs on two frameworks that are not cut

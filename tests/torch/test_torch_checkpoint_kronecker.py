@@ -177,6 +177,7 @@ def test_a_bad_file_is_refused_whole(change, message, saved):
         ("kfac", dict(factor_every=3), "factor_every 2, this one 3"),
         ("kfac", dict(fisher="empirical"), "fisher 'monte-carlo', this one 'empirical'"),
         ("kfac", dict(block_size=4), "block_size None, this one 4"),
+        ("kfac", dict(adapt_every=5), "adapt_every None, this one 5"),
         ("kfac", dict(momentum=0.5), r"momentum.* 0\.9, this one 0\.5"),
         ("kfac", dict(skip=["back.2", "back.0"]), "rule"),
     ],
@@ -184,6 +185,13 @@ def test_a_bad_file_is_refused_whole(change, message, saved):
 def test_another_method_or_setting_is_refused_by_name(name, changes, message, saved):
     with pytest.raises(InvalidArgument, match=message):
         checkpoint.load(saved, *made(name, **changes))
+
+
+def test_another_rescaling_of_weights_is_refused(tmp_path):
+    net, opt = made("spngd", rescale=["back.*"])
+    checkpoint.save(tmp_path / "a", net, opt)
+    with pytest.raises(InvalidArgument, match=r"rescale \['back\.\*'\], this one None"):
+        checkpoint.load(tmp_path / "a", *made("spngd"))
 
 
 def test_gathered_statistics_are_not_lost(tmp_path):
