@@ -31,8 +31,8 @@ COUNTERS = {"refreshes": 0, "check": 3, "damping": 0, "interval_a": 3, "interval
 def settings_of(values: Mapping[str, Any], goal: float | None = None, optimizer: Any = None) -> dict[str, Any]:
     """Those of an optimizer's settings that a file has, as JSON holds them.
 
-    ``optimizer`` has the rest of them as attributes; ``goal`` is the damping that a schedule starts from or ends at, which
-    is a setting where there is a schedule.
+    ``optimizer`` has the rest of them as attributes; ``goal`` is the damping that a schedule starts from or ends at, a
+    setting where there is a schedule.
 
     >>> settings_of({"alpha": 0.1, "thresholds": (0.0, 1.0), "block_size": None, "lr": 1.0})
     {'alpha': 0.1, 'thresholds': [0.0, 1.0]}
