@@ -28,9 +28,10 @@ check_accumulation = whole(1, "a whole number of micro-batches >= 1", way_out=";
 class TrainStep(Holder):
     """One training step as a Cell: ``loss = step(*inputs, target)``.
 
-    Forward, backward and curvature where it is due are one graph in both modes. The update is part of it, or, on the
-    CPU, left to compiled kernels if there is neither accumulation nor a dynamic loss scale. The Cell can be given to
-    ``ms.train.Model`` as the train network.
+    Forward, backward and update are one graph in both modes, with curvature in it where that is due. On the CPU the
+    update is left to compiled kernels if there is neither accumulation nor a dynamic loss scale; the rest is then a
+    graph with curvature and one without, each compiled once. The Cell can be given to ``ms.train.Model`` as the train
+    network.
 
     Args:
         net: from inputs to outputs (logits).

@@ -10,7 +10,6 @@ from mindspore import Tensor, nn
 from torch.nn import functional as F
 
 from hessiod import torch as on_torch
-from hessiod.checkpoint import save
 from hessiod.core import InvalidArgument, InvalidState, NonFinite
 from hessiod.mindspore import KFAC, SPNGD, THOR, TrainStep
 
@@ -424,10 +423,3 @@ def test_without_a_train_step_it_is_refused():
         InvalidState, match=r"KFAC needs statistics of the layers: train with hessiod\.mindspore\.TrainStep"
     ):
         KFAC(net)(tuple(net.trainable_params()))
-
-
-def test_checkpoint_files_of_hessiod_refuse_it_by_name(tmp_path):
-    net = small()
-    with pytest.raises(InvalidArgument, match=r"optimizer: found KFAC .* mindspore\.save_checkpoint"):
-        save(tmp_path / "file", net, KFAC(net))
-    assert not list(tmp_path.iterdir())
