@@ -64,7 +64,11 @@ def array_of(name: str, parameter: Parameter, native: str, shape: tuple[int, ...
     def read() -> np.ndarray:
         return parameter.asnumpy().view(DTYPES[code]).reshape(shape)
 
-    return Array(name, code, shape, read, lambda v: put(parameter, v), native, tuple(parameter.shape))
+    on_host = ms.get_context("device_target") == "CPU"
+    return Array(
+        *(name, code, shape, read, lambda v: put(parameter, v), native, tuple(parameter.shape)),
+        memory=read if on_host else lambda: None,
+    )
 
 
 def walk(cell: nn.Cell, native: str = "", path: str = "") -> Iterator[tuple[nn.Cell, str, str, Layer]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,10 @@ from hessiod.backends_torch.adapter import RuleOptimizer, flat_hyperparameters
 from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_torch.kronecker.saved import SavedLayers
 from hessiod.backends_torch.precision import zeros_for
+from hessiod.backends_torch.saved_tensors import array_in, array_of
 from hessiod.backends_torch.second_order import DRAWS, CurvatureOptimizer
 from hessiod.backends_torch.states import counts_of
 from hessiod.core.errors import InvalidArgument, InvalidState
-
-CODES = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.int16: "I16",
-    torch.int32: "I32",
-    torch.int64: "I64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.complex64: "C64",
-}
 
 SETTINGS = ("every", "seed", "estimator", "timing", *DRAWS)
 """What the groups hold for the whole optimizer; the warm start is in the rule's name."""
@@ -52,40 +39,6 @@ def load(
 ) -> Loaded:
     """See :func:`hessiod.checkpoint.load`."""
     return load_state(path, TorchBridge(model, optimizer, names), allow)
-
-
-def values_of(tensor: Tensor) -> np.ndarray:
-    """A tensor's values on the host; bfloat16 as the bits."""
-    tensor = tensor.detach().cpu()
-    return tensor.view(torch.int16).numpy().view(np.uint16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
-
-
-@torch.no_grad()
-def put(tensor: Tensor, values: np.ndarray) -> None:
-    """Put values into a tensor where it is."""
-    if tensor.dtype == torch.bfloat16:
-        tensor.copy_(torch.from_numpy(values.view(np.int16)).view(torch.bfloat16))
-    else:
-        tensor.copy_(torch.from_numpy(values))
-
-
-def array_of(name: str, tensor: Tensor, native: str) -> Array:
-    """A tensor of a model; raise for one that has no values here."""
-    found = None
-    if torch.nn.parameter.is_lazy(tensor):
-        found = "not initialised yet; run the model once"
-    elif tensor.device.type == "meta":
-        found = "on the meta device; load real values first"
-    elif hasattr(tensor, "full_tensor"):
-        found = "sharded over processes; save and load sharded state with torch.distributed.checkpoint"
-    elif tensor.layout != torch.strided:
-        found = f"of layout {tensor.layout}, expected a dense one"
-    elif tensor.dtype not in CODES:
-        found = f"of dtype {tensor.dtype}, expected one of {', '.join(map(str, CODES))}"
-    if found:
-        raise InvalidArgument(f"model: {native!r} is {found}")
-    shape = tuple(tensor.shape)
-    return Array(name, CODES[tensor.dtype], shape, lambda: values_of(tensor), lambda v: put(tensor, v), native, shape)
 
 
 def unwrapped(model: Any) -> nn.Module:
@@ -139,9 +92,7 @@ class TorchBridge:
                 continue
             self.names[tensor] = rename(native)
             self.model_arrays.append(array_of(rename(native), tensor, native))
-        self.saved_layers = (
-            SavedLayers(optimizer, self.name_of, array_of) if isinstance(optimizer, KroneckerOptimizer) else None
-        )
+        self.saved_layers = SavedLayers(optimizer, self.name_of) if isinstance(optimizer, KroneckerOptimizer) else None
         kinds = ((path.replace("_orig_mod.", ""), kind_of(type(module))) for path, module in model.named_modules())
         self.layers = {path: kind for path, kind in kinds if kind}
 
@@ -234,17 +185,15 @@ class TorchBridge:
             if slot in state:
                 yield array_of(name, state[slot], name)
             elif missing:
-                code = CODES[torch.float32 if param.dtype.itemsize < 4 else param.dtype]
-                write = self._maker(param, slot)
-                yield Array(name, code, tuple(param.shape), lambda: np.empty(0), write, name, tuple(param.shape))
+                dtype = torch.float32 if param.dtype.itemsize < 4 else param.dtype
+                yield array_in(self._maker(param, slot), name, dtype, tuple(param.shape), name)
 
-    def _maker(self, param: Tensor, slot: str) -> Any:
-        def write(values: np.ndarray) -> None:
+    def _maker(self, param: Tensor, slot: str) -> Callable[[], Tensor]:
+        def make() -> Tensor:
             assert self.optimizer is not None
-            self.optimizer.state[param][slot] = zeros_for(param)
-            put(self.optimizer.state[param][slot], values)
+            return self.optimizer.state[param].setdefault(slot, zeros_for(param))
 
-        return write
+        return make
 
     def check(self, record: Record) -> None:
         """Refuse a record that lacks a parameter of this optimizer."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hessiod.backends.checkpoint.arrays import Array
 from hessiod.backends.checkpoint.atomic import write_atomically
 from hessiod.backends.checkpoint.container import Container
-from hessiod.backends_torch.checkpoint import array_of
+from hessiod.backends_torch.saved_tensors import array_of
 from hessiod.core.errors import InvalidArgument
 
 

@@ -32,7 +32,8 @@ class Array:
     """One array by its canonical name, dtype and shape; ``native`` is what its framework calls it.
 
     ``read`` returns the values in the canonical shape and in the dtype of :data:`DTYPES`, without a copy where the
-    framework's memory is the host's. ``write`` takes such an array and puts its values in place.
+    framework's memory is the host's. ``write`` takes such an array and puts its values in place. ``memory`` makes the
+    place ready to be overwritten and returns it, row by row, where it is the host's; None if only ``write`` can.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Array:
     write: Callable[[np.ndarray], None]
     native: str = ""
     native_shape: tuple[int, ...] | None = None
+    memory: Callable[[], np.ndarray | None] = lambda: None
 
     @property
     def nbytes(self) -> int:

@@ -32,6 +32,8 @@ FORMAT = f"hessiod-{VERSION}"
 START = b'{"__metadata__":{"digest":"'
 BLANK = "0" * 64
 PIECE = 1 << 20
+READERS = min(4, os.cpu_count() or 1)
+"""Threads that read a file."""
 
 
 def digest_of_header(header: bytes) -> str:
@@ -179,7 +181,7 @@ class Container:
     def verify(self) -> None:
         """Read everything and compare with the SHA-256 of each array; raise for the first that is damaged."""
         entries = [(name, entry) for name, entry in self.entries.items() if entry.sha256 is not None]
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(READERS) as pool:
             for (name, entry), found in zip(entries, pool.map(self._digest, entries), strict=True):
                 if found != entry.sha256:
                     raise refusal(self.path, f"{name!r} is damaged: its SHA-256 is {found}, not {entry.sha256}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hessiod.backends.checkpoint.arrays import Array
-from hessiod.backends.checkpoint.container import Container, write_container
+from hessiod.backends.checkpoint.container import READERS, Container, write_container
 from hessiod.backends.checkpoint.legacy import modern
 from hessiod.backends.checkpoint.pairs import check_pairs
 from hessiod.backends.checkpoint.record import Record, check_order, check_same, record_from
@@ -150,7 +151,12 @@ def load_state(path: str | Path, bridge: Bridge, allow: Iterable[str] = ()) -> L
 
 
 def copy_in(file: Container, targets: Sequence[Array]) -> None:
-    """Put every array in place, through one buffer of the largest one's size."""
-    buffer = np.empty(max((array.nbytes for array in targets), default=0), np.uint8)
-    for array in targets:
+    """Put every array in place: straight into its memory, or through one buffer of the largest one's size."""
+    places = {array.name: array.memory() for array in targets}
+    direct = {name: place.reshape(-1).view(np.uint8) for name, place in places.items() if place is not None}
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(file.read, direct, direct.values()))
+    others = [array for array in targets if array.name not in direct]
+    buffer = np.empty(max((array.nbytes for array in others), default=0), np.uint8)
+    for array in others:
         array.write(file.read(array.name, buffer))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from hessiod.backends.checkpoint import layers as files
@@ -15,21 +12,20 @@ from hessiod.backends.checkpoint.arrays import Array
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.states import LAYER_KEYS, prefix_of
 from hessiod.backends_torch.precision import zeros_for
+from hessiod.backends_torch.saved_tensors import array_in, array_of
 from hessiod.core.errors import InvalidArgument, InvalidState
-
-MakeArray = Callable[[str, Tensor, str], Array]
 
 
 class SavedLayers:
-    """Factors, inverses and counters, by the names of the layers' first parameters; ``array_of`` makes an array."""
+    """Factors, inverses and counters, by the names of the layers' first parameters."""
 
-    def __init__(self, optimizer: Any, name_of: Callable[[Tensor], str], array_of: MakeArray) -> None:
+    def __init__(self, optimizer: Any, name_of: Callable[[Tensor], str]) -> None:
         if optimizer._cluster is not None:
             raise InvalidArgument(
                 "optimizer: found one whose factors are spread over processes, expected one with all of them; save "
                 "each rank's state_dict()"
             )
-        self.optimizer, self.array_of = optimizer, array_of
+        self.optimizer = optimizer
         self.written: dict[str, dict[str, Tensor]] = {}
         names = (name_of(layer.params[0]) + (f"/{layer.label}" if layer.label else "") for layer in optimizer.layers)
         self.layers: dict[str, AnyLayer] = dict(zip(names, optimizer.layers, strict=True))
@@ -42,9 +38,9 @@ class SavedLayers:
         """The record's part."""
         sums = self.optimizer._capture.sums
         if sums.outputs or sums.calls:
-            raise InvalidState("checkpoint: statistics were gathered and their step is yet to come; save after step()")
+            raise InvalidState("checkpoint: statistics were gathered and their step is yet to come; save and load after step()")
         if getattr(self.optimizer, "damping_due", False):
-            raise InvalidState("checkpoint: update_damping is due for the last step; call it first")
+            raise InvalidState("checkpoint: update_damping is due for the last step; call it before a save or a load")
         entries = {name: files.described(self.state(layer)) for name, layer in self.layers.items()}
         known = {name: entry for name, entry in entries.items() if any(entry.values())}
         return {"damping": self.optimizer.damping, "layers": known}
@@ -53,7 +49,7 @@ class SavedLayers:
         """The arrays that there are."""
         for name, layer in self.layers.items():
             for key, tensor in files.flattened(self.state(layer)).items():
-                yield self.array_of(f"{name}/{key}", tensor, f"{name}/{key}")
+                yield array_of(f"{name}/{key}", tensor, f"{name}/{key}")
 
     def slots_for(self, saved: Mapping[str, Any]) -> Iterator[Array]:
         """The arrays that a file with this part has; what is written waits for :meth:`settle`."""
@@ -67,12 +63,12 @@ class SavedLayers:
 
     def _awaited(self, name: str, key: str, shape: tuple[int, ...], like: Tensor) -> Array:
         """An array that has no place yet."""
-        found = self.array_of(f"{name}/{key}", like, f"{name}/{key}")
 
-        def write(values: np.ndarray) -> None:
-            self.written.setdefault(name, {})[key] = torch.from_numpy(values.copy()).to(like.device)
+        def make() -> Tensor:
+            return self.written.setdefault(name, {}).setdefault(key, like.new_empty(shape))
 
-        return replace(found, shape=shape, native_shape=shape, write=write)
+        full = f"{name}/{key}"
+        return array_in(make, full, like.dtype, shape, full)
 
     def settle(self, saved: Mapping[str, Any]) -> None:
         """Set the damping and every layer's entries, and forget those that the file has not."""
