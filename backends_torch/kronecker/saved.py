@@ -38,9 +38,9 @@ class SavedLayers:
         """The record's part."""
         sums = self.optimizer._capture.sums
         if sums.outputs or sums.calls:
-            raise InvalidState("checkpoint: statistics were gathered and their step is yet to come; save and load after step()")
+            raise InvalidState("checkpoint: statistics were gathered and their step is yet to come; call step() first")
         if getattr(self.optimizer, "damping_due", False):
-            raise InvalidState("checkpoint: update_damping is due for the last step; call it before a save or a load")
+            raise InvalidState("checkpoint: update_damping is due for the last step; call it first")
         entries = {name: files.described(self.state(layer)) for name, layer in self.layers.items()}
         known = {name: entry for name, entry in entries.items() if any(entry.values())}
         return {"damping": self.optimizer.damping, "layers": known}
