@@ -116,7 +116,7 @@ class TorchBridge:
         if optimizer is None:
             return None
         if getattr(optimizer, "_pending", None) is not None:
-            raise InvalidState("checkpoint: update_curvature was called and its step is yet to come; save after step()")
+            raise InvalidState("checkpoint: update_curvature was called and its step is yet to come; call step() first")
         first, second_order = optimizer.param_groups[0], isinstance(optimizer, CurvatureOptimizer)
         movable = [param for group in self._groups() for param in group["params"] if param.requires_grad]
         counts = {self.name_of(param): self._counts(group, param) for group, param in self._each()}
