@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # torch.compiler.disable imports all of dynamo
 
 from hessiod.backends_torch.adapter import RuleOptimizer
 from hessiod.backends_torch.derivatives.places import nodes
@@ -125,7 +126,7 @@ class CurvatureHook:
 
     # Gauss-Newton: inside the loop's backward
 
-    @torch.compiler.disable
+    @_disable_dynamo
     def _forward_ended(self, model: nn.Module, arguments: Any, options: dict[str, Any], output: Any) -> None:
         if not self._wanted():
             return
@@ -174,7 +175,7 @@ class CurvatureHook:
         handle = self.model.register_forward_pre_hook(self._forward_starts, with_kwargs=True)
         self._undo.append(handle.remove)
 
-    @torch.compiler.disable
+    @_disable_dynamo
     def _forward_starts(self, model: nn.Module, arguments: Any, options: dict[str, Any]) -> None:
         if not self._wanted():
             return

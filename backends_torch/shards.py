@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,13 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-if dist.is_available():
-    from torch.distributed.tensor import DTensor, Replicate
-
 
 def is_split(tensor: Any) -> bool:
-    """Whether a tensor is a DTensor."""
-    return dist.is_available() and isinstance(tensor, DTensor)
+    """Whether a tensor is a DTensor. Importing their module takes a second; where nobody has, there are none."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -48,6 +47,8 @@ def settled(tensor: Tensor) -> Tensor:
 
 def whole_placements(tensor: Any) -> list[Any]:
     """A tensor's placements, with ``Replicate`` for every ``Partial``."""
+    from torch.distributed.tensor import Replicate
+
     return [Replicate() if placement.is_partial() else placement for placement in tensor.placements]
 
 

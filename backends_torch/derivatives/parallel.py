@@ -9,6 +9,7 @@ unsharded copies that autograd does not connect to the sharded parameters: gradi
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,11 +23,6 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from hessiod.backends_torch.shards import is_split
 from hessiod.core.errors import InvalidState
-
-if dist.is_available():
-    from torch.distributed.fsdp import FSDPModule
-    from torch.distributed.tensor import distribute_tensor
-
 
 _MESHES: Any = WeakIdKeyDictionary()
 """What :func:`data_mesh` found, by the first parameter: looking through all objects takes a tenth of a second."""
@@ -52,7 +48,7 @@ def unwrapped(seen: list[nn.Module]) -> Iterator[None]:
 
 def is_sharded(module: nn.Module) -> bool:
     """Whether ``fully_shard`` took the module over."""
-    return dist.is_available() and isinstance(module, FSDPModule)
+    return issubclass(type(module), fsdp_modules())
 
 
 def reshard(modules: Iterable[nn.Module]) -> None:
@@ -95,13 +91,19 @@ def group_of(params: Sequence[Tensor], wrappers: Sequence[nn.Module]) -> Any:
     return next((group for group in groups_of(params, wrappers) if group is not None), None)
 
 
+def fsdp_modules() -> tuple[type, ...]:
+    """The class of modules under ``fully_shard``; none where nobody imported it, which takes a second."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return () if fsdp is None else (fsdp.FSDPModule,)
+
+
 def data_mesh(params: Iterable[Tensor]) -> Any:
     """The mesh over which ``fully_shard`` spreads the batch (and, in one dimension or both, the weights), or None."""
     params = list(params)
     if params[0] in _MESHES:
         return _MESHES[params[0]]
     ours = {id(param) for param in params}
-    for module in [found for found in gc.get_objects() if issubclass(type(found), FSDPModule)]:
+    for module in [found for found in gc.get_objects() if issubclass(type(found), fsdp_modules())]:
         for part in module._get_fsdp_state()._fsdp_param_groups:
             if any(id(param.sharded_param) in ours for param in part.fsdp_params):
                 _MESHES[params[0]] = part.mesh_info.mesh
@@ -158,6 +160,8 @@ def sharded_like(full: Tensor, like: Tensor) -> Tensor:
     """The part of this process of a tensor that every process has whole."""
     if not is_split(like):
         return full
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
 
 
