@@ -2,9 +2,9 @@
 
     python benchmarks/checkpoint.py [FOLDER]
 
-Rates are medians of three; the bare file is written in pieces of 16 MiB and put on the disk, as the checkpoint is, and
-read the same way. Before each read the file is dropped from the page cache. Run it on a machine that is idle: the
-SHA-256 wants a core of its own.
+Rates are medians of seven, a checkpoint and a bare file in turn. The bare file is written in pieces of 16 MiB and put on
+the disk, as the checkpoint is, and read the same way. Before each read the file is dropped from the page cache. Run it
+on a machine that is idle: the SHA-256 wants cores of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -26,16 +26,17 @@ from hessiod.torch import SophiaG
 WIDTH, LAYERS, PIECE = 2896, 10, 1 << 24
 
 
-def seconds(function: Callable[[], object], path: Path) -> float:
-    """The median of three runs, with the file out of the page cache before each."""
-    times = []
-    for _ in range(3):
-        if path.exists():
-            dropped(path)
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+def seconds(calls: Mapping[Path, Callable[[], object]]) -> list[float]:
+    """The medians of seven runs of each in turn, with its file out of the page cache before."""
+    times: dict[Path, list[float]] = {path: [] for path in calls}
+    for _ in range(7):
+        for path, call in calls.items():
+            if path.exists():
+                dropped(path)
+            begin = time.perf_counter()
+            call()
+            times[path].append(time.perf_counter() - begin)
+    return [statistics.median(found) for found in times.values()]
 
 
 def write_bare(path: Path, size: int) -> None:
@@ -83,7 +84,7 @@ def main(folder: Path) -> None:
         before = peak()
         call()
         memory = (peak() - before) / largest
-        ours, theirs = seconds(call, path), seconds(other, bare)
+        ours, theirs = seconds({path: call, bare: other})
         size = path.stat().st_size
         print(
             f"{name}: {size / 1e9:.2f} GB in {ours:.2f} s, {size / ours / 1e9:.2f} GB/s; bare file "

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+LARGE = 1 << 24
+"""Bytes that are worth a flush of their own."""
 
 
 @contextmanager
@@ -25,6 +29,27 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def flushed_meanwhile(file: BinaryIO) -> Iterator[Callable[[], None]]:
+    """A function to call between writes, which puts a large piece of them on the disk while the next are prepared.
+
+    What a flush cannot write, the system may tell it alone and not the last one; so its error is raised here.
+    """
+    running: list[Future[None]] = []
+    flushed = file.tell()
+    with ThreadPoolExecutor(1) as thread:
+
+        def flush() -> None:
+            nonlocal flushed
+            if file.tell() - flushed >= LARGE and (not running or running[-1].done()):
+                flushed = file.tell()
+                running.append(thread.submit(os.fsync, file.fileno()))
+
+        yield flush
+        for one in running:
+            one.result()
 
 
 def sync_folder(folder: Path) -> None:

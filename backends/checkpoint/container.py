@@ -24,7 +24,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from hessiod.backends.checkpoint.arrays import DTYPES, Array
-from hessiod.backends.checkpoint.atomic import replacing, write_all
+from hessiod.backends.checkpoint.atomic import flushed_meanwhile, replacing, write_all
 from hessiod.core.errors import InvalidArgument
 
 VERSION = 2
@@ -32,8 +32,8 @@ FORMAT = f"hessiod-{VERSION}"
 START = b'{"__metadata__":{"digest":"'
 BLANK = "0" * 64
 PIECE = 1 << 20
-READERS = min(4, os.cpu_count() or 1)
-"""Threads that read a file."""
+READERS = 8
+"""Threads that read a file: more than two cores want, because some of them wait for the disk."""
 
 
 def digest_of_header(header: bytes) -> str:
@@ -79,7 +79,7 @@ def write_container(path: Path, arrays: Sequence[Array], document: Mapping[str, 
         raise InvalidArgument(f"checkpoint: two arrays are called {twice!r}; give names= that are all different")
     digests: dict[str, str] = {}
     header = header_bytes(arrays, document, digests)
-    with replacing(path) as file, ThreadPoolExecutor(1) as hasher:
+    with replacing(path) as file, flushed_meanwhile(file) as flush, ThreadPoolExecutor(1) as hasher:
         write_all(file, len(header).to_bytes(8, "little") + header)
         for array in arrays:
             data = bytes_of(array.read())
@@ -87,6 +87,7 @@ def write_container(path: Path, arrays: Sequence[Array], document: Mapping[str, 
                 raise InvalidArgument(f"checkpoint: {array.name!r} has {len(data)} bytes, expected {array.nbytes}")
             digest = hasher.submit(sha256_of, data)
             write_all(file, data)
+            flush()
             digests[array.name] = digest.result()
         file.seek(8)
         write_all(file, header_bytes(arrays, document, digests))

@@ -293,6 +293,24 @@ def test_a_process_killed_in_the_middle_of_a_write_leaves_the_old_file(tmp_path)
     assert (tmp_path / "c").read_bytes() == b"new"
 
 
+def test_a_disk_that_fails_while_the_rest_is_written_leaves_the_old_file(tmp_path, monkeypatch):
+    """The system reports such an error once, to the flush that met it; the last one succeeds."""
+    path, failures = tmp_path / "c", [OSError(5, "Input/output error")]
+    save_arrays(path, {"w": np.zeros(1)}, {})
+    before = path.read_bytes()
+
+    def fsync(number):
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(atomic, "LARGE", 1 << 10)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output"):
+        save_arrays(path, {f"w{n}": np.zeros(1000) for n in range(5)}, {})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["c"]
+
+
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("hessiod-*.safetensors")), ids=lambda path: path.stem)
 def test_files_of_every_format_so_far_are_read(path):
     with Container(path) as file:
