@@ -2,9 +2,9 @@
 
     python benchmarks/checkpoint.py [FOLDER]
 
-Rates are medians of seven, a checkpoint and a bare file in turn. The bare file is written in pieces of 16 MiB and put on
-the disk, as the checkpoint is, and read the same way. Before each read the file is dropped from the page cache. Run it
-on a machine that is idle: the SHA-256 wants cores of its own.
+Rates are medians of seven, a checkpoint and a bare file in turn. The bare file is written in pieces of 16 MiB and put
+on the disk, as the checkpoint is, and read the same way. Before each read the file is dropped from the page cache. Run
+it on a machine that is idle: the SHA-256 wants cores of its own.
 """
 
 from __future__ import annotations
