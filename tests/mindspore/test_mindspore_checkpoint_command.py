@@ -32,6 +32,14 @@ def in_mindspore():
     net = nn.SequentialCell(*cells, nn.TransformerEncoderLayer(8, 2, 16), nn.BatchNorm3d(2))
     return net, hessiod.mindspore.AdamW(net.trainable_params(), learning_rate=0.1)
 
+def kfac_in_torch():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.LayerNorm(5), torch.nn.Linear(5, 3))
+    return model, hessiod.torch.KFAC(model, lr=0.1)
+
+def kfac_in_mindspore():
+    net = nn.SequentialCell(nn.Dense(4, 5), nn.LayerNorm((5,)), nn.Dense(5, 3))
+    return net, hessiod.mindspore.KFAC(net, learning_rate=0.1)
+
 def model_alone():
     return in_torch()[0]
 
@@ -218,3 +226,21 @@ def test_torchs_names_are_the_ones_that_a_user_gives(tmp_path):
     checkpoint.load(tmp_path / "a", net, here, names={"weight": "0.weight", "bias": "0.bias"})
     checkpoint.save(tmp_path / "b", net, here, names=lambda name: f"0.{name}")
     assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def test_kfacs_factors_go_through_both_frameworks_own_files_and_come_back(saved, models, tmp_path):
+    torch.manual_seed(0)
+    model, optimizer = models["kfac_in_torch"]()
+    logits = model(torch.randn(8, 4))
+    loss = torch.nn.functional.cross_entropy(logits, torch.arange(8) % 3)
+    optimizer.update_curvature(loss=loss, logits=logits)
+    loss.backward()
+    optimizer.step()
+    path = tmp_path / "kfac.safetensors"
+    checkpoint.save(path, model, optimizer)
+    assert "0.weight: {'damping': 0.001, 'refreshes': 1}" in run("inspect", path)
+    for name in ("torch", "mindspore"):
+        other, back = tmp_path / f"kfac{SUFFIXES[name]}", tmp_path / f"{name}.safetensors"
+        run("convert", path, "--to", name, "--out", other, *option(f"kfac_in_{name}"))
+        run("convert", other, "--to", "hessiod", "--out", back, *option(f"kfac_in_{name}"))
+        assert content(back) == content(path)

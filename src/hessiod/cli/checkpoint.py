@@ -47,6 +47,10 @@ def inspect(file: File) -> None:
             for group in optimizer["groups"] or ():
                 numbers = {"lr": group["lr"], **group["hyperparameters"], **group["settings"]}
                 say(f"  rule {group['rule']}, {len(group['parameters'])} parameters, {numbers}")
+            if kronecker := optimizer.get("kronecker"):
+                say(f"  damping {kronecker['damping']}, {len(kronecker['layers'])} layers with statistics")
+                for name, layer in kronecker["layers"].items():
+                    say(f"    {name}: {layer['counters']}")
         say(f"extra {document.get('extra')}")
         table = Table("array", "dtype", "shape", "bytes")
         for name, entry in found.entries.items():
