@@ -6,6 +6,7 @@
 ``schedule``           learning rates in double precision
 ``curvature``          Gauss-Newton-Bartlett and Hutchinson estimates as traced Cells
 ``parallel``           several processes with a batch each
+``processes``          several of them, as the conformance suite starts them
 ``derivatives``        second derivatives of unmodified nets
 ``second_order``       when curvature is due, and ``TrainStep``
 ``optimizers``         the classes that users import, each a rule and a signature

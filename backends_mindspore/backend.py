@@ -17,6 +17,7 @@ from hessiod.backends.contract import Route  # noqa: E402
 from hessiod.backends_mindspore import namespace  # noqa: E402
 from hessiod.backends_mindspore.autodiff import MindSporeAutodiff  # noqa: E402
 from hessiod.backends_mindspore.optimizers import OPTIMIZERS  # noqa: E402
+from hessiod.backends_mindspore.processes import MindSporeProcesses  # noqa: E402
 from hessiod.backends_mindspore.trainer import MindSporeTrainer  # noqa: E402
 
 Kernel = Callable[..., Any]
@@ -43,6 +44,7 @@ class MindSporeBackend:
     dtypes = ("float32", "float64")
     optimizers = OPTIMIZERS
     autodiff = MindSporeAutodiff()
+    processes = MindSporeProcesses()
 
     def versions(self) -> Mapping[str, str]:
         """MindSpore's version."""

@@ -14,6 +14,7 @@
 ``optimizers``    the classes that users import, each a rule and a signature
 ``gpt``, ``mlp``  the character GPT and the digits perceptron as ``torch.nn`` modules
 ``trainer``       the loop that trains them
+``processes``     several of them, as the conformance suite starts them
 ``checkpoint``    models and optimizers as checkpoint files see them
 ``native``        torch's own files, for conversion
 ``backend``       the object behind the entry point

@@ -7,6 +7,7 @@ from hessiod.backends.registry import require
 require("torch", extra="torch")
 
 from collections.abc import Callable, Mapping, Sequence  # noqa: E402
+from copy import copy  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -17,6 +18,7 @@ from hessiod.backends.kernels import route  # noqa: E402
 from hessiod.backends_torch import namespace  # noqa: E402
 from hessiod.backends_torch.autodiff import TorchAutodiff  # noqa: E402
 from hessiod.backends_torch.optimizers import OPTIMIZERS  # noqa: E402
+from hessiod.backends_torch.processes import TorchProcesses  # noqa: E402
 from hessiod.backends_torch.trainer import TorchTrainer  # noqa: E402
 
 Kernel = Callable[..., Any]
@@ -31,7 +33,8 @@ def run(function: Kernel, arrays: Sequence[torch.Tensor], scalars: Mapping[str, 
 
 def run_compiled(function: Kernel, arrays: Sequence[torch.Tensor], scalars: Mapping[str, float]) -> tuple[Any, ...]:
     """Call a kernel through ``torch.compile``, with the scalars as 0-d tensors so that none of them recompiles."""
-    typed = {name: torch.tensor(value, dtype=arrays[0].dtype) for name, value in scalars.items()}
+    dtype, device = arrays[0].dtype, arrays[0].device
+    typed = {name: torch.tensor(value, dtype=dtype, device=device) for name, value in scalars.items()}
     return run(torch.compile(function, fullgraph=True, dynamic=False), arrays, typed)
 
 
@@ -41,33 +44,42 @@ def run_kernels(function: Kernel, arrays: Sequence[torch.Tensor], scalars: Mappi
     return tuple(map(torch.from_numpy, found))
 
 
+HOST_ROUTES = [Route("kernels", run_kernels, compiles=True)] * route.offered()
+
+
 class TorchBackend:
-    """See :class:`hessiod.backends.contract.Backend`."""
+    """See :class:`hessiod.backends.contract.Backend`; on the host, or :meth:`on` an accelerator."""
 
     name = "torch"
     namespace = namespace
-    routes = (
-        Route("eager", run),
-        Route("compiled", run_compiled, contracts=True, compiles=True),
-        *[Route("kernels", run_kernels, compiles=True)] * route.offered(),
-    )
+    routes = (Route("eager", run), Route("compiled", run_compiled, contracts=True, compiles=True), *HOST_ROUTES)
     dtypes = ("float32", "float64")
     optimizers = OPTIMIZERS
     autodiff = TorchAutodiff()
+    processes = TorchProcesses()
+    device = "cpu"
+
+    def on(self, device: str) -> TorchBackend:
+        """The same on an accelerator, such as "cuda:0", where the host's generated C++ does not run."""
+        moved = copy(self)
+        moved.device, moved.processes = device, TorchProcesses(device)
+        if device != "cpu":
+            moved.routes = tuple(way for way in self.routes if way not in HOST_ROUTES)
+        return moved
 
     def versions(self) -> Mapping[str, str]:
         """Torch's version, and CUDA's where torch was built with it."""
         return {"torch": torch.__version__} | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
 
     def devices(self) -> tuple[str, ...]:
-        """The host and every accelerator that torch sees."""
+        """The host and every accelerator that torch sees; its own is the first."""
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         found = [f"{accelerator}:{n}" for n in range(torch.accelerator.device_count())] if accelerator else []
-        return ("cpu", *found)
+        return (self.device, *(device for device in ("cpu", *found) if device != self.device))
 
     def from_numpy(self, array: np.ndarray) -> torch.Tensor:
-        """A tensor on the host."""
-        return torch.tensor(array)
+        """A tensor on the backend's device."""
+        return torch.tensor(array, device=self.device)
 
     def to_numpy(self, array: Any) -> np.ndarray:
         """The values of a tensor."""
@@ -75,7 +87,7 @@ class TorchBackend:
 
     def trainer(self, **arguments: Any) -> TorchTrainer:
         """A network and an optimizer."""
-        return TorchTrainer(**arguments)
+        return TorchTrainer(**arguments, device=self.device)
 
 
 BACKEND = TorchBackend()

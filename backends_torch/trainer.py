@@ -30,26 +30,47 @@ NETWORKS: Mapping[type, Callable[[Any], nn.Module]] = {GPTConfig: GPT, MLPConfig
 class TorchTrainer:
     """The loop that a user writes, one step at a time."""
 
-    def __init__(self, config: RunConfig, weights: Mapping[str, np.ndarray], dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        weights: Mapping[str, np.ndarray],
+        dtype: str = "float32",
+        device: str = "cpu",
+        spread: bool = False,
+    ) -> None:
+        """``spread``: over all processes of torch.distributed, each of which steps on its own rows of a batch."""
         self.config = config
-        self.dtype = getattr(torch, dtype)
+        self.dtype, self.device = getattr(torch, dtype), torch.device(device)
         self.model = NETWORKS[type(config.model)](config.model)
         self.model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
-        self.model.to(self.dtype)
+        self.model.to(self.device, self.dtype)
         self.names = list(config.model.shapes)
         parameters = dict(self.model.named_parameters())
         self.parameters = [parameters[name] for name in self.names]
-        kind: Any = OPTIMIZERS[config.kind]
-        given = self.model if issubclass(kind, KroneckerOptimizer) else self.parameters
-        self.optimizer = kind(given, lr=config.peak, **config.options)
+        self.network, self.optimizer = self._spread() if spread else (self.model, self._optimizer())
         self.slots = self.optimizer.rule_of(self.optimizer.param_groups[0]).slots
         self.schedule = LambdaLR(self.optimizer, config.factor)
+
+    @property
+    def _factored(self) -> bool:
+        return issubclass(OPTIMIZERS[self.config.kind], KroneckerOptimizer)
+
+    def _optimizer(self, **shared: Any) -> Any:
+        kind: Any = OPTIMIZERS[self.config.kind]
+        given = self.model if self._factored else self.parameters
+        return kind(given, lr=self.config.peak, **self.config.options, **shared)
+
+    def _spread(self) -> tuple[nn.Module, Any]:
+        """Kronecker methods share their work out themselves; for rules the model is wrapped."""
+        if self._factored:
+            return self.model, self._optimizer(process_group=True)
+        return nn.parallel.DistributedDataParallel(self.model), self._optimizer()
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
         """One step on one batch."""
         optimizer = self.optimizer
-        logits = self.model(self._tensor(inputs))
-        loss = F.cross_entropy(logits.flatten(0, -2), torch.from_numpy(targets).long().flatten())
+        logits = self.network(self._tensor(inputs))
+        loss = F.cross_entropy(logits.flatten(0, -2), torch.from_numpy(targets).long().flatten().to(self.device))
         if isinstance(optimizer, CurvatureOptimizer | KroneckerOptimizer) and optimizer.curvature_due:
             optimizer.update_curvature(loss=loss, logits=logits)
         loss.backward()
@@ -62,22 +83,22 @@ class TorchTrainer:
 
     def _tensor(self, inputs: np.ndarray) -> Tensor:
         """Tokens as they are, features in the dtype of the weights."""
-        tensor = torch.from_numpy(inputs)
+        tensor = torch.from_numpy(inputs).to(self.device)
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """The network's output."""
         with torch.no_grad():
-            return self.model(self._tensor(inputs)).numpy()
+            return self.model(self._tensor(inputs)).cpu().numpy()
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of weights and optimizer slots."""
         arrays = {}
         for name, parameter in zip(self.names, self.parameters, strict=True):
-            arrays[f"model/{name}"] = parameter.detach().numpy().copy()
+            arrays[f"model/{name}"] = parameter.detach().cpu().numpy().copy()
             for slot, value in self.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
-                    arrays[f"optimizer/{name}/{slot}"] = value.numpy().copy()
+                    arrays[f"optimizer/{name}/{slot}"] = value.cpu().numpy().copy()
         return arrays
 
     def save(self, path: Path, extra: Any) -> None:

@@ -14,6 +14,7 @@
 ``theorems``      level 3: what the papers prove about Apollo, Sophia and AdaHessian
 ``trajectories``  level 4: training runs against golden losses and each other
 ``checkpoints``   level 5: runs that move between backends against those that do not
+``processes``     level 6: two processes against one; ``group`` starts them, ``ranks`` is what each runs
 ``enclosure``     which results a faithful evaluation may have
 ``formulas``      the published formulas in extended precision
 ``inputs``        arrays that kernels find hard

@@ -19,6 +19,8 @@ from hessiod.conformance.check import Check, Outcome, perform
 
 START_LIMIT = 120.0
 """Seconds that a worker may take to import its framework."""
+END_LIMIT = 20.0
+"""Seconds that a worker may take to end, with what it started."""
 
 
 class Worker:
@@ -38,7 +40,7 @@ class Worker:
             start_new_session=True,
         )
         self.buffer = b""
-        self.ready = False
+        self.ready = self.idle = False
 
     def ask(self, identity: str, limit: float) -> bytes | None:
         """The answer's line; None if there was none within the limit; empty if the process ended."""
@@ -48,12 +50,15 @@ class Worker:
                 return greeting
             self.ready = True
         assert self.process.stdin is not None
+        self.idle = False
         try:
             self.process.stdin.write(f"{identity}\n".encode())
             self.process.stdin.flush()
         except BrokenPipeError:
             return b""
-        return self.line(limit)
+        answer = self.line(limit)
+        self.idle = bool(answer)
+        return answer
 
     def line(self, limit: float) -> bytes | None:
         """Read up to the next line's end."""
@@ -77,6 +82,15 @@ class Worker:
         self.log.seek(0)
         lines = self.log.read().decode(errors="replace").strip().splitlines()
         return f"the process ended {how}" + (f": {lines[-1][:200]}" if lines else "")
+
+    def finish(self) -> None:
+        """Let the process tidy up and end by itself, if it only waits for the next request; then :meth:`stop` it."""
+        if self.idle:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(END_LIMIT)
+        self.stop()
 
     def stop(self) -> None:
         """End the process and what it started."""
@@ -109,7 +123,7 @@ class Isolation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for worker in self.workers.values():
-            worker.stop()
+            worker.finish()
 
     def perform(self, check: Check, known: Mapping[str, Sequence[float]]) -> Outcome:
         """Like :func:`hessiod.conformance.check.perform`; comparisons of known data need no worker."""

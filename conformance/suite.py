@@ -17,6 +17,7 @@ from hessiod.conformance.derivatives import derivative_checks
 from hessiod.conformance.estimators import estimator_checks
 from hessiod.conformance.functions import function_checks
 from hessiod.conformance.kernels import kernel_checks
+from hessiod.conformance.processes import process_checks
 from hessiod.conformance.result import Report, case_set
 from hessiod.conformance.selection import EVERYTHING, NONE_KNOWN, KnownFailures, Selection
 from hessiod.conformance.theorems import theorem_checks
@@ -42,6 +43,7 @@ def plan(chosen: Sequence[Listing]) -> list[Check]:
         *(check for backend in backends for check in theorem_checks(backend)),
         *trajectory_checks(backends),
         *checkpoint_checks(backends),
+        *(check for backend in backends for check in process_checks(backend)),
     ]
 
 

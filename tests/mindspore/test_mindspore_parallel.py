@@ -81,6 +81,14 @@ def test_four_processes_with_every_rule_in_both_modes(tmp_path):
         check_trajectory(tmp_path, 4, case)
 
 
+def test_level_6_leaves_out_methods_whose_statistics_processes_do_not_share():
+    from hessiod.backends import load
+    from hessiod.conformance.processes import process_checks
+
+    reasons = {check.rule: check.unsupported for check in process_checks(load("mindspore"))}
+    assert {rule for rule, why in reasons.items() if why} == {"kfac", "spngd", "thor"}
+
+
 def test_settings_of_one_process(monkeypatch):
     import mindspore as ms
     from mindspore import nn

@@ -7,6 +7,7 @@ import torch
 from hessiod.backends import load
 from hessiod.backends.gpt.config import SETTINGS, GPTConfig
 from hessiod.backends.gpt.corpus import python_documentation
+from hessiod.backends.registry import on_device
 from hessiod.backends.training.run import RunConfig
 from hessiod.backends.training.weights import initial_weights
 from hessiod.backends_torch.gpt import GPT
@@ -113,3 +114,21 @@ def test_a_checkpoint_of_another_model_is_refused_and_nothing_changes(tmp_path):
     with pytest.raises(InvalidArgument, match=r"model/norm.bias: the file has the shape \[32\], expected \[24\]"):
         run.load(tmp_path / "c")
     assert all((array == kept[name]).all() for name, array in run.state().items())
+
+
+def test_a_backend_moves_to_an_accelerator_that_torch_sees_and_says_what_there_is(monkeypatch):
+    backend = load("torch")
+    assert on_device(backend, "cpu") is backend
+    with pytest.raises(InvalidArgument, match="device: found 'cuda:0', expected one of cpu, which torch has here"):
+        on_device(backend, "cuda:0")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    moved = on_device(backend, "cuda:1")
+    assert moved.devices() == ("cuda:1", "cpu", "cuda:0")
+    assert [route.name for route in moved.routes] == ["eager", "compiled"]
+    assert moved.processes.reason("adamw", 2) == ""
+    assert moved.processes.reason("adamw", 3) == "3 processes need 3 devices of cuda; there are 2"
+    assert backend.devices()[0] == "cpu"
+    moved.device = "meta"  # the one device besides the host that every machine has
+    assert moved.from_numpy(np.ones(3)).device.type == "meta"
