@@ -45,6 +45,18 @@ TOLERANCE = 1e-5
 """Relative to the weights' norm. In float64 the largest is 3e-9, where curvature is from differences; else 1e-14."""
 
 
+def bound(name, settings):
+    """How far apart two runs may end: twice as far as one process in float32 is from float64, if that is more.
+
+    AdaHessian, which divides by the root of a small curvature, ends 2e-5 from there; the others, 6e-7.
+    """
+    if settings["dtype"] == torch.float64:
+        return TOLERANCE
+    exact = grid.alone(name, **settings | {"dtype": torch.float64})
+    rounded = grid.alone(name, **settings).double()
+    return max(TOLERANCE, 2 * float((rounded - exact).norm() / exact.norm()))
+
+
 def compare(cases, ranks, folder):
     """Every rank's weights are the same bit for bit, and near those of one process."""
     found = grid.run({label: case for label, (_, case) in cases.items()}, ranks, folder)
@@ -58,11 +70,13 @@ def compare(cases, ranks, folder):
             dtype=torch.float32 if "float32" in label else torch.float64,
         )
         key = (name, *settings.values())
-        expected = alone[key] if key in alone else alone.setdefault(key, grid.alone(name, **settings))
+        if key not in alone:
+            alone[key] = grid.alone(name, **settings), bound(name, settings)
+        expected, allowed = alone[key]
         weights = [rank[label] for rank in found]
         assert all(torch.equal(weights[0], other) for other in weights), label
         error = float((weights[0] - expected).norm() / expected.norm())
-        if not error <= TOLERANCE:
+        if not error <= allowed:
             wrong[label] = error
     assert not wrong
 
