@@ -6,7 +6,8 @@ So the estimate is made inside that backward, whatever computed and scaled the l
 loss of a fresh forward, which is run just before the loop's own, with the same arguments and the same dropout.
 
 A compiled graph may be good for one backward only, and may hold the path from logits to loss inside of it. There
-Gauss-Newton takes a fresh forward too, as the model was written.
+Gauss-Newton takes a fresh forward too, as the model was written; and under DistributedDataParallel with static_graph,
+which takes the first use of a graph for the backward.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo  # torch.compiler.disable imports all of dynamo
+from torch.nn.parallel import DistributedDataParallel
 
 from hessiod.backends_torch.adapter import RuleOptimizer
+from hessiod.backends_torch.derivatives.parallel import wrappers_of
 from hessiod.backends_torch.derivatives.places import nodes
 from hessiod.backends_torch.derivatives.refusals import reentrant_checkpoint
 from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
@@ -48,6 +51,8 @@ class CurvatureHook:
         loss: from the model's output to the scalar loss, for Hutchinson's estimate; by default its ``loss``.
         scaler: a GradScaler that unscales gradients and calls ``step`` only where they are finite, as trainers do.
             After a step that it skipped call :meth:`skip`. Not needed in loops that call ``scaler.step(optimizer)``.
+        processes: of so many processes the loop divides a loss by the mean number of targets, as Hugging Face's Trainer
+            does (``num_items_in_batch``), and not by those of its own batch.
 
     >>> import torch
     >>> from torch.nn import functional as F
@@ -71,12 +76,15 @@ class CurvatureHook:
         logits: Callable[[Any], Tensor] | None = None,
         loss: Callable[[Any], Tensor] | None = None,
         scaler: Any = None,
+        processes: int = 1,
     ) -> None:
-        self.model = model
+        # DistributedDataParallel may put a node of its own on all outputs, which is good for one backward
+        self.model = model = model.module if isinstance(model, DistributedDataParallel) else model
         self.optimizer: Any = unwrapped(optimizer)
         self._logits, self._loss = logits or logits_of, loss or loss_of
         self._waiting: dict[int, tuple[Tensor, Closure | None]] = {}
         self._inside, self._undo = False, list[Callable[[], Any]]()
+        self._processes = processes
         opt = self.optimizer
         if not isinstance(opt, CurvatureOptimizer | KroneckerOptimizer):
             return
@@ -90,6 +98,8 @@ class CurvatureHook:
             self._undo.append(opt.register_step_post_hook(lambda *_: self._waiting.clear()).remove)
         hint = f"the hook on {type(model).__name__} saw no training forward that led to a backward"
         self._set(opt, "_due_hint", hint)
+        if processes > 1 and isinstance(opt, KroneckerOptimizer):
+            self._set(opt, "_targets_of_all", True)
         if scaler is not None:
             self._set(opt, "_step_supports_amp_scaling", False)
             if isinstance(opt, KroneckerOptimizer):
@@ -140,7 +150,7 @@ class CurvatureHook:
         graph, again = list(nodes(logits)), None
         if isinstance(self.optimizer, KroneckerOptimizer):
             refuse_layers(self.optimizer, model, graph)
-        elif is_compiled(graph):
+        elif is_compiled(graph) or self._static():
             again = self._fresh(self._forward(arguments, options))
             loss = self._loss(output)
             if loss is not None and loss.grad_fn is node:
@@ -149,6 +159,10 @@ class CurvatureHook:
         key = id(logits)
         self._waiting[key] = logits, again  # not in the node's hook: it and the logits would hold each other for ever
         node.register_prehook(lambda grads: self._backward_came(key, grads[place]))
+
+    def _static(self) -> bool:
+        params = [param for group in self.optimizer.param_groups for param in group["params"]]
+        return any(wrapper.static_graph for wrapper in wrappers_of(params))
 
     def _fresh(self, forward: Closure) -> Closure:
         """A forward like the one that ended, to the loss, if there is one, and the logits."""
@@ -186,7 +200,8 @@ class CurvatureHook:
             return checked(self._loss(forward()), model)
 
         summed = options.get("num_items_in_batch") is not None  # the loss is a part of the whole batch's mean
-        self._within(self.optimizer.update_curvature, closure=closure, summed=summed)
+        scale = 1.0 / self._processes if summed else 1.0
+        self._within(self.optimizer.update_curvature, closure=closure, summed=summed, scale=scale)
 
     # Both
 

@@ -14,18 +14,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.weak import WeakIdKeyDictionary
 
 from hessiod.backends_torch.shards import is_split
 from hessiod.core.errors import InvalidState
 
+_WRAPPERS: WeakKeyDictionary[nn.Module, None] = WeakKeyDictionary()
+"""Every DistributedDataParallel module, once :func:`wrappers_of` began to note them."""
+
+_LOOKED_FOR: Any = WeakIdKeyDictionary()
+"""Parameters for which all objects were looked through, which takes a tenth of a second."""
+
 _MESHES: Any = WeakIdKeyDictionary()
-"""What :func:`data_mesh` found, by the first parameter: looking through all objects takes a tenth of a second."""
+"""What :func:`data_mesh` found, by parameter. It holds for good: ``fully_shard`` makes new parameters."""
 
 
 @contextmanager
@@ -73,12 +81,29 @@ def groups_of(params: Sequence[Tensor], wrappers: Sequence[nn.Module]) -> list[A
 
 
 def wrappers_of(params: Sequence[Tensor]) -> list[nn.Module]:
-    """The DistributedDataParallel modules that hold some of the parameters; they leave no mark on them."""
+    """The DistributedDataParallel modules that hold some of the parameters; they leave no mark on them.
+
+    All objects are looked through for new parameters. A wrapper that comes later is noted when it takes its module.
+    """
     if not several_processes():
         return []
+    if params[0] not in _LOOKED_FOR:
+        if not _LOOKED_FOR:
+            register_module_module_registration_hook(_note_wrapper)
+        _WRAPPERS.update(dict.fromkeys(living(DistributedDataParallel)))
+        _LOOKED_FOR[params[0]] = True
     ours = {id(param) for param in params}
-    living = [found for found in gc.get_objects() if issubclass(type(found), DistributedDataParallel)]
-    return [wrapper for wrapper in living if any(id(param) in ours for param in wrapper.module.parameters())]
+    return [wrapper for wrapper in _WRAPPERS if any(id(param) in ours for param in wrapper.module.parameters())]
+
+
+def _note_wrapper(module: nn.Module, name: str, submodule: nn.Module | None) -> None:
+    if isinstance(module, DistributedDataParallel):
+        _WRAPPERS[module] = None
+
+
+def living(kinds: Any) -> list[Any]:
+    """All objects of these classes; proxies whose referents are gone are not asked."""
+    return [found for found in gc.get_objects() if issubclass(type(found), kinds)]
 
 
 def group_of(params: Sequence[Tensor], wrappers: Sequence[nn.Module]) -> Any:
@@ -100,15 +125,15 @@ def fsdp_modules() -> tuple[type, ...]:
 def data_mesh(params: Iterable[Tensor]) -> Any:
     """The mesh over which ``fully_shard`` spreads the batch (and, in one dimension or both, the weights), or None."""
     params = list(params)
-    if params[0] in _MESHES:
-        return _MESHES[params[0]]
-    ours = {id(param) for param in params}
-    for module in [found for found in gc.get_objects() if issubclass(type(found), fsdp_modules())]:
-        for part in module._get_fsdp_state()._fsdp_param_groups:
-            if any(id(param.sharded_param) in ours for param in part.fsdp_params):
-                _MESHES[params[0]] = part.mesh_info.mesh
-                return part.mesh_info.mesh
-    return None
+    if not all(map(_MESHES.__contains__, params)):
+        meshes = {
+            id(param.sharded_param): part.mesh_info.mesh
+            for module in living(fsdp_modules())
+            for part in module._get_fsdp_state()._fsdp_param_groups
+            for param in part.fsdp_params
+        }
+        _MESHES.update({param: meshes.get(id(param)) for param in params})
+    return next((_MESHES[param] for param in params if _MESHES[param] is not None), None)
 
 
 def rank_and_size(group: Any) -> tuple[int, int]:

@@ -214,6 +214,9 @@ class KroneckerOptimizer(RuleOptimizer):
                 self._settled()
             return loss
 
+    _targets_of_all = False
+    """Whether a process's loss is divided by the mean number of targets of all processes, and not by its own."""
+
     _step_supports_amp_scaling = True
     """A GradScaler then calls ``step`` also when it found infinity, with ``grad_scale`` and ``found_inf`` set."""
 
@@ -297,7 +300,10 @@ class KroneckerOptimizer(RuleOptimizer):
                 "step: the gradients were unscaled with scaler.unscale_, and the scale of those in the statistics is "
                 f"not known; construct {type(self).__name__} with grad_scaler=scaler, or use fisher='monte-carlo'"
             )
-        return scale / (self._capture.sums.number or 1.0)
+        number = self._capture.sums.number
+        if self._cluster is not None and self._targets_of_all:
+            number = float(self._cluster.total(torch.tensor(number, dtype=torch.float64))) / self._cluster.size
+        return scale / (number or 1.0)
 
     def _wanted_layers(self, moving: set[Tensor]) -> dict[AnyLayer, tuple[str, ...]]:
         """What this step wants of which layers; only of those that have gradients."""

@@ -1,11 +1,8 @@
-"""What a rank does in test_hook_ddp.py: the same run with the hook, and by hand."""
+"""CurvatureHook on DistributedDataParallel, as a process of test_trainer_processes.py runs it, and a loop by hand."""
 
 from contextlib import nullcontext
-from datetime import timedelta
-from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -57,11 +54,6 @@ def train(name, option, rank, by_hand):
     return torch.cat([tensor.detach().flatten() for tensor in [*model.parameters(), *state]])
 
 
-def worker(rank, ranks, folder):
-    """Run every case both ways and write what was found."""
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(Path(folder, "store")), ranks)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(seconds=120))
-    found = {case: (train(*case, rank, by_hand=False), train(*case, rank, by_hand=True)) for case in CASES}
-    torch.save(found, Path(folder, f"{rank}.pt"))
-    dist.destroy_process_group()
+def both_ways(name, option, rank, ranks):
+    """What a run with the hook ends with, and a run by hand."""
+    return train(name, option, rank, by_hand=False), train(name, option, rank, by_hand=True)

@@ -36,23 +36,29 @@ class Net(torch.nn.Module):
 
     def forward(self, x, y):
         logits = self.body(x)
-        return {"loss": F.cross_entropy(logits.float(), y), "logits": logits}
+        return {
+            "loss": F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), y),
+            "logits": logits,
+        }
 
 
-def loader():
+def loader(rows=8, dtype=torch.float32):
     generator = torch.Generator().manual_seed(0)
-    data = TensorDataset(torch.randn(96, 5, generator=generator), torch.randint(3, (96,), generator=generator))
-    return DataLoader(data, batch_size=8)
+    x, y = torch.randn(96, 5, generator=generator), torch.randint(3, (96,), generator=generator)
+    return DataLoader(TensorDataset(x.to(dtype), y), batch_size=rows)
 
 
-def run(make, steps=4, parts=1, scale=None, spoil=(), mixed=None, log=None):
+def run(make, steps=4, parts=1, scale=None, spoil=(), mixed=None, log=None, rows=8, handlers=()):
     """A loop of Accelerate's; its own scaler exists on accelerators only, so a CPU one is put in its place."""
-    accelerator = Accelerator(gradient_accumulation_steps=parts, mixed_precision=mixed, cpu=True)
+    accelerator = Accelerator(
+        gradient_accumulation_steps=parts, mixed_precision=mixed, cpu=True, kwargs_handlers=list(handlers)
+    )
     if scale:
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10**6)
     model = Net()
     raw = make(model)
-    model, opt, batches = accelerator.prepare(model, raw, loader())
+    batches = loader(rows, model.body[0].weight.dtype)
+    model, opt, batches = accelerator.prepare(model, raw, batches)
     schedule = accelerator.prepare(torch.optim.lr_scheduler.ConstantLR(raw, 1.0))
     hook = Curvature(accelerator, model, opt)
     if log is not None:

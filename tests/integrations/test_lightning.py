@@ -57,7 +57,7 @@ class Module(LightningModule):
         return self.make(self.net)
 
 
-def fit(folder, make, callbacks=(), steps=6, direct=False, **settings):
+def fit(folder, make, callbacks=(), steps=6, direct=False, batches=None, **settings):
     quiet = dict(enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, logger=False)
     module = Module(make)
     module.direct = direct
@@ -68,7 +68,7 @@ def fit(folder, make, callbacks=(), steps=6, direct=False, **settings):
         callbacks=list(callbacks) or [Curvature()],
         **quiet | settings,
     )
-    trainer.fit(module, DataLoader(data(), batch_size=8))
+    trainer.fit(module, batches or DataLoader(data(), batch_size=8))
     return module.net, trainer.optimizers[0], trainer
 
 

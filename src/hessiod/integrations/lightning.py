@@ -17,10 +17,36 @@ from hessiod.torch import CurvatureHook, scalars  # noqa: E402
 
 
 class LossFromTrainer(CurvatureHook):
-    """A hook that leaves Hutchinson's estimate to the callback, which sees the loss."""
+    """A hook that leaves Hutchinson's estimate to the callback, which sees the loss.
+
+    Under DistributedDataParallel ``training_step`` runs inside of a call of the LightningModule, whose output is then a
+    loss. That call is the first one after the wrapper's own, and passed over.
+    """
+
+    _step_is_next = False
+    _step: tuple[Any, ...] | None = None
 
     def _before_forwards(self) -> None:
         pass
+
+    def pass_over(self, wrapper: nn.Module, module: LightningModule) -> None:
+        """Look away from the calls of ``module`` that ``wrapper`` makes."""
+
+        def wrapper_starts(*_: Any) -> None:
+            self._step_is_next = True
+
+        def module_starts(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+            if self._step_is_next:
+                self._step_is_next, self._step = False, arguments
+
+        self._undo.append(wrapper.register_forward_pre_hook(wrapper_starts).remove)
+        self._undo.append(module.register_forward_pre_hook(module_starts).remove)
+
+    def _forward_ended(self, model: nn.Module, arguments: Any, options: dict[str, Any], output: Any) -> None:
+        if arguments is self._step:
+            self._step = None
+        else:
+            super()._forward_ended(model, arguments, options, output)
 
 
 class Curvature(Callback):
@@ -61,6 +87,8 @@ class Curvature(Callback):
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self._remove()
         self.hook = LossFromTrainer(module, trainer.optimizers[0], logits=self.logits, scaler=scaler)
+        if trainer.strategy.model is not pl_module:
+            self.hook.pass_over(trainer.strategy.model, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Keep the batch for a fresh forward."""

@@ -45,7 +45,13 @@ class Curvature(TrainerCallback):
         refuse_settings(args)
         optimizer = found["optimizer"]
         self._remove()
-        self.hook = CurvatureHook(found["model"], optimizer, scaler=getattr(optimizer, "scaler", None), **self._options)
+        self.hook = CurvatureHook(
+            found["model"],
+            optimizer,
+            scaler=getattr(optimizer, "scaler", None),
+            processes=args.world_size if args.average_tokens_across_devices else 1,
+            **self._options,
+        )
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **found: Any) -> None:
         """Forget the estimate of a step that the scaler skipped."""
