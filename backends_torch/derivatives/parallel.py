@@ -93,7 +93,7 @@ def wrappers_of(params: Sequence[Tensor]) -> list[nn.Module]:
         _WRAPPERS.update(dict.fromkeys(living(DistributedDataParallel)))
         _LOOKED_FOR[params[0]] = True
     ours = {id(param) for param in params}
-    return [wrapper for wrapper in _WRAPPERS if any(id(param) in ours for param in wrapper.module.parameters())]
+    return [w for w in _WRAPPERS if any(id(param) in ours for param in w.module.parameters())]  # type: ignore[union-attr]
 
 
 def _note_wrapper(module: nn.Module, name: str, submodule: nn.Module | None) -> None:

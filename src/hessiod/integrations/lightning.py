@@ -11,6 +11,7 @@ require("lightning", extra="lightning")
 
 from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
+from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 from hessiod.core.errors import InvalidArgument  # noqa: E402
 from hessiod.torch import CurvatureHook, scalars  # noqa: E402
@@ -87,7 +88,7 @@ class Curvature(Callback):
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self._remove()
         self.hook = LossFromTrainer(module, trainer.optimizers[0], logits=self.logits, scaler=scaler)
-        if trainer.strategy.model is not pl_module:
+        if isinstance(trainer.strategy.model, DistributedDataParallel):
             self.hook.pass_over(trainer.strategy.model, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
