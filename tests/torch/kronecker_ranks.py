@@ -1,12 +1,8 @@
-"""What each process of test_torch_kronecker_distributed runs; a module, because spawned processes import it."""
+"""What each process of test_torch_kronecker_distributed runs."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
@@ -96,28 +92,14 @@ def one_refresh_bytes(opt):
     return 8 * (triangles + weights * (1 if opt._cluster.placement == "every" else 2))
 
 
-def worker(rank, ranks, folder):
-    """Run every case on this rank and write what it found."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(Path(folder) / "store"), ranks)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
-    found = {}
-    for name, placement, overlap in CASES:
-        options = dict(process_group=True, placement=placement, overlap=overlap)
-        model, opt = train(name, rank, ranks, stop=1, **options)
-        bytes_sent, formula = opt._cluster.bytes_sent, one_refresh_bytes(opt)
-        for step in range(1, STEPS):
-            one_step(model, opt, step, rank, ranks)
-        found[name, placement, overlap] = dict(
-            weights=flat(model), bytes=bytes_sent, formula=formula, state=state_bytes(opt), due=opt.curvature_due
-        )
-    found["resumed"] = resumed(rank, ranks)
-    found["refused"] = refused(rank, ranks)
-    found["drift"] = drift()
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+def spread(name, placement, overlap, rank, ranks):
+    """A run, and what it costs."""
+    options = dict(process_group=True, placement=placement, overlap=overlap)
+    model, opt = train(name, rank, ranks, stop=1, **options)
+    bytes_sent, formula = opt._cluster.bytes_sent, one_refresh_bytes(opt)
+    for step in range(1, STEPS):
+        one_step(model, opt, step, rank, ranks)
+    return dict(weights=flat(model), bytes=bytes_sent, formula=formula, state=state_bytes(opt), due=opt.curvature_due)
 
 
 def resumed(rank, ranks):
@@ -132,7 +114,7 @@ def resumed(rank, ranks):
     return flat(other)
 
 
-def drift():
+def drift(rank, ranks):
     """The error for an optimizer that would leave each rank to itself."""
     METHODS["kfac"](Net(), process_group=False)
     try:

@@ -8,6 +8,7 @@ import warnings
 from functools import partial
 
 import torch
+import torch._dynamo  # DistributedDataParallel imports it: here once for all processes
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch._dynamo  # DistributedDataParallel imports it: here once for both processes
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn

@@ -1,15 +1,16 @@
 """Two and four gloo processes against one: weights, memory, bytes, resuming, refusing."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
-sys.path.insert(0, str(Path(__file__).parent))  # spawned processes import the worker by its name
+sys.path.insert(0, str(Path(__file__).parent))
 
 import kronecker_ranks as ranks_module
+import parallel_ranks
 
 from hessiod.backends_torch.kronecker.distributed import packed, unpacked
 from hessiod.core import InvalidArgument, InvalidState
@@ -30,9 +31,11 @@ def alone():
 @pytest.fixture(scope="module", params=[2, 4], ids=["2 processes", "4 processes"])
 def runs(request, tmp_path_factory):
     """What every rank found."""
-    folder = tmp_path_factory.mktemp("ranks")
-    mp.start_processes(ranks_module.worker, (request.param, str(folder)), request.param, start_method="spawn")
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(request.param)]
+    cases = {case: partial(ranks_module.spread, *case) for case in ranks_module.CASES}
+    other = {
+        function.__name__: function for function in (ranks_module.resumed, ranks_module.refused, ranks_module.drift)
+    }
+    return parallel_ranks.run(cases | other, request.param, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("case", ranks_module.CASES, ids=lambda case: "-".join(map(str, case)))
