@@ -16,9 +16,9 @@ class Losing(TorchBackend):
 
     name = "losing"
 
-    def __init__(self, damage):
+    def __init__(self, damage, optimizer="sophia-g"):
         super().__init__()
-        self.damage, self.optimizers = damage, {"sophia-g": TorchBackend.optimizers["sophia-g"]}
+        self.damage, self.optimizers = damage, {optimizer: TorchBackend.optimizers[optimizer]}
 
     def trainer(self, **arguments):
         trainer = super().trainer(**arguments)
@@ -44,6 +44,7 @@ def weights_in_half(trainer):
 
 
 def step_forgotten(trainer):
+    """The counter of probes and of sampled targets."""
     for group in trainer.optimizer.param_groups:
         group["step"] -= 1
 
@@ -52,27 +53,32 @@ def nothing(trainer):
     pass
 
 
-def run(backends):
-    known, rows = {}, {}
+def run(backends, optimizer):
+    known, rows, subject = {}, {}, f"L5/digits.{optimizer}/"
     for check in checkpoint_checks(backends):
-        if check.id.startswith("L5/digits.sophia-g/"):
+        if check.id.startswith(subject):
             outcome = perform(check, known)
             known[check.id] = outcome.data
-            rows |= {case.id.removeprefix("L5/digits.sophia-g/"): case.verdict for case in outcome.cases}
+            rows |= {case.id.removeprefix(subject): case.verdict for case in outcome.cases}
     return rows
 
 
 @pytest.mark.parametrize(
-    ("damage", "failing"),
+    ("damage", "optimizer", "failing"),
     [
-        (nothing, set()),
-        (slots_zeroed, {"losing/resumed", "torch-losing/arrays", "torch-losing/all-torch", "torch-losing/all-losing"}),
-        (weights_in_half, {"losing/resumed", "torch-losing/arrays"}),
-        (step_forgotten, {"losing/resumed"}),
+        (nothing, "sophia-g", set()),
+        (
+            slots_zeroed,
+            "sophia-g",
+            {"losing/resumed", "torch-losing/arrays", "torch-losing/all-torch", "torch-losing/all-losing"},
+        ),
+        (weights_in_half, "sophia-g", {"losing/resumed", "torch-losing/arrays"}),
+        (step_forgotten, "sophia-g", {"losing/resumed"}),
+        (step_forgotten, "sophia-h", {"losing/resumed"}),
     ],
 )
-def test_a_backend_that_loses_state_is_caught(damage, failing):
-    rows = run([load("torch"), Losing(damage)])
+def test_a_backend_that_loses_state_is_caught(damage, optimizer, failing):
+    rows = run([load("torch"), Losing(damage, optimizer)], optimizer)
     assert len(rows) == 8
     assert failing <= {name for name, verdict in rows.items() if verdict == FAIL}
     assert all(rows[name] == PASS for name in rows if name.startswith("torch/"))

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from hessiod.conformance.kernels import subjects
@@ -17,3 +20,13 @@ def test_every_mutant_is_caught(name):
     every = list(mutants(SUBJECTS[name]))
     assert len(every) >= 8
     assert [mutant.change for mutant in every if not caught(mutant)] == []
+
+
+def test_the_documentation_names_tests_that_exist():
+    """docs/mutation.md: a test for each backend that is broken on purpose."""
+    root = Path(__file__).parents[2]
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", (root / "docs" / "mutation.md").read_text())
+    assert len(named) >= 20
+    for file, test in named:
+        path = root / file if "/" in file else Path(__file__).with_name(file)
+        assert f"def {test}(" in path.read_text(), f"{file}::{test}"
