@@ -20,7 +20,7 @@ from hessiod.bench.settings import Settings
 from hessiod.core.errors import InvalidArgument
 
 BACKENDS = ("torch", "mindspore")
-SECTIONS = ("step", "memory", "cold", "curvature", "training")
+SECTIONS = ("step", "memory", "cold", "curvature", "training", "kronecker")
 """What can be measured: in the module ``hessiod.bench.<backend>_<section>`` where there is one, which has a function
 ``rows(settings)``."""
 
