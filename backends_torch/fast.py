@@ -230,10 +230,12 @@ def advance(
     work: Sequence[tuple[int, Tensor, Tensor]],
     values: Sequence[Mapping[str, float]],
     estimates: Mapping[Tensor, Tensor] | None,
+    scales: Sequence[float] | None = None,
 ) -> None:
     """Take the step of every parameter in ``work``, which lists group index, parameter and gradient.
 
-    Everything that may be wrong with a step was looked at before.
+    ``scales`` are what the groups' gradients are multiplied by. Everything that may be wrong with a step was looked at
+    before.
     """
     for index, members in groupby(work, key=itemgetter(0)):
         _, params, grads = zip(*members, strict=True)
@@ -243,7 +245,8 @@ def advance(
         inputs: list[Sequence[Tensor]] = [grads]
         if estimates is not None and refreshed:
             inputs.append([optimizer._estimate_for(group, estimates[param]) for param in params])
-        scale = -optimizer._inverse_scale if group["maximize"] else optimizer._inverse_scale
+        scale = optimizer._inverse_scale if scales is None else scales[index]
+        scale = -scale if group["maximize"] else scale
         advance_group(optimizer, (index, refreshed), rule, params, inputs, values[index], scale)
 
 

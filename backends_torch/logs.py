@@ -45,7 +45,7 @@ def pace(opt: RuleOptimizer) -> Iterator[tuple[str, float]]:
     if isinstance(opt, KroneckerOptimizer):
         yield "damping", opt.damping
         every = opt.param_groups[0]["factor_every"]
-        yield from spread([number for layer in opt.layers for number in intervals(opt._layer_state(layer), every)])
+        yield from spread([number for layer in opt.layers for number in intervals(opt.layer_state(layer), every)])
     elif isinstance(opt, CurvatureOptimizer):
         yield "interval", opt.param_groups[0]["every"]
         if "damping" in opt.param_groups[0]:

@@ -21,6 +21,10 @@ class Policy:
     def __init__(self, xp: Any) -> None:
         self.xp = xp
 
+    def inverts(self, step: int, group: Group) -> bool:
+        """Whether layers of which there are no new statistics may be inverted at ``step``."""
+        return False
+
 
 class Fixed(Policy):
     """K-FAC's: a running average, statistics every ``factor_every`` steps, inverses every ``inverse_every``."""
@@ -29,13 +33,17 @@ class Fixed(Policy):
         """All, or none."""
         return layer.statistics if "refreshes" not in state or fixed.due(step, group["factor_every"]) else ()
 
+    def inverts(self, step: int, group: Group) -> bool:
+        """Every ``inverse_every`` steps."""
+        return fixed.due(step, group["inverse_every"])
+
     def fold(
         self, layer: Any, state: State, found: Mapping[str, Any], step: int, group: Group
     ) -> tuple[dict[str, Any], bool]:
         """The state's new entries, and whether the layer is to be inverted."""
         refreshes = state.get("refreshes", 0)
         if not found:
-            return {}, fixed.due(step, group["inverse_every"])
+            return {}, self.inverts(step, group)
         refreshes += 1
         scalars = factors.average_scalars(decay=group["factor_decay"], refreshes=refreshes)
         new: dict[str, Any] = {"refreshes": refreshes}

@@ -50,6 +50,8 @@ CHOICES = {
 NUMBERS = {"damping": DAMPING, "kl_clip": KL_CLIP, "alpha": ALPHA, "factor_decay": decay_rate(0.95)}
 INTERVALS = ("factor_every", "inverse_every", "longest", "adapt_every")
 OPTIONAL = ("kl_clip", "block_size", "thresholds")
+CHECKED = (*CHOICES, *NUMBERS, *INTERVALS, "block_size", "thresholds", "seed", "fallback_lr")
+"""What :func:`check_settings` looks at."""
 
 
 def check_settings(settings: Mapping[str, Any], skip: Sequence[str]) -> None:

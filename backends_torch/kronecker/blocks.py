@@ -15,6 +15,7 @@ from hessiod.backends_torch.kronecker.norms import Norm
 from hessiod.core.errors import NonFinite
 from hessiod.core.kronecker import damping as damp
 from hessiod.core.kronecker.inverses import INVERSES, block_inverses
+from hessiod.core.kronecker.trust_region import inner_product
 
 LOG = logging.getLogger("hessiod")
 
@@ -61,12 +62,16 @@ def inverted(layer: Any, a: Tensor, g: Tensor, settings: Settings) -> tuple[dict
     )
 
 
-def natural(layer: AnyLayer, grads: list[Tensor], state: Mapping[str, Any], damping: float) -> list[Tensor]:
-    """The natural gradient of a layer's parameters, in the shapes of its slots."""
+def natural(
+    layer: AnyLayer, grads: list[Tensor], state: Mapping[str, Any], damping: float
+) -> tuple[list[Tensor], Tensor]:
+    """The natural gradient of a layer's parameters, in the shapes of its slots, and ``<V, grad>`` over all of them."""
     if isinstance(layer, Norm):
-        return layer.direction(grads, state["factor_f"], damping)
-    found = layer.direction(layer.matrix(grads), list(state["inverse_a"]), list(state["inverse_g"]))
-    return layer.parts(found)
+        parts = layer.direction(grads, state["factor_f"], damping)
+        return parts, inner_product(xp, torch.stack(parts), torch.stack(grads))
+    grad = layer.matrix(grads)
+    found = layer.direction(grad, list(state["inverse_a"]), list(state["inverse_g"]))
+    return layer.parts(found), inner_product(xp, found, grad)
 
 
 def curvature(layer: AnyLayer, moves: list[Tensor], state: Mapping[str, Any]) -> Tensor:

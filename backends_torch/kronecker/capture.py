@@ -11,24 +11,21 @@ passes there, and a hook on each takes it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import prod
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, explained
 from hessiod.backends_torch.derivatives.gauss_newton import residual_of, used_targets
 from hessiod.backends_torch.kronecker.attention import attend
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.layers import Seen
+from hessiod.backends_torch.kronecker.sums import Sums
 from hessiod.core.errors import InvalidArgument
-from hessiod.core.kronecker import factors
 
 
 class Record(NamedTuple):
@@ -63,50 +60,20 @@ def inert() -> Callable[..., None]:
     return nothing
 
 
-class Sums:
-    """What was gathered for one step, over micro-batches and over all uses of a layer."""
-
-    def __init__(self) -> None:
-        self.inputs: dict[AnyLayer, tuple[Tensor, int]] = {}
-        self.outputs: dict[AnyLayer, Tensor] = {}
-        self.targets, self.counted, self.calls = 0.0, 0.0, 0
-
-    def add(self, layer: AnyLayer, seen: Seen, output: Tensor) -> None:
-        """Add one use of a layer."""
-        total, rows = self.inputs.get(layer, (0.0, 0))
-        self.inputs[layer] = (total + seen.total, rows + seen.rows)
-        self.outputs[layer] = self.outputs.get(layer, 0.0) + output
-
-    def statistics(self, layer: AnyLayer, loss_gradient: float) -> dict[str, Tensor]:
-        """A and G, or the unit-wise sums, of a layer that was seen."""
-        scalars = factors.gradient_scale(targets=self.number, loss_gradient=loss_gradient)
-        found = factors.gradient_factor(xp, self.outputs[layer], **scalars)
-        if layer.statistics == ("f",):
-            return {"f": found}
-        total, rows = self.inputs[layer]
-        return {"a": factors.input_factor(xp, total, inverse_rows=1.0 / max(rows, 1)), "g": found}
-
-    @property
-    def number(self) -> float:
-        """How many targets the loss averages: counted from logits where they were given, else from the output."""
-        return self.counted or self.targets
-
-
 class Capture:
-    """Gathers :class:`Sums` from a model's layers while ``wanted`` says that one is wanted."""
+    """Gathers :class:`Sums` from those of a model's layers that are ``due``."""
 
     def __init__(
         self,
         model: nn.Module,
         layers: list[AnyLayer],
-        wanted: Callable[[AnyLayer], tuple[str, ...]],
+        due: Callable[[], Mapping[AnyLayer, tuple[str, ...]]],
         *,
         empirical: bool,
         count: Callable[..., float],
-        cluster: Any = None,
+        ranks: Any,
     ) -> None:
-        self.cluster = cluster
-        self.layers, self.wanted, self.empirical, self.count = layers, wanted, empirical, count
+        self.due, self.empirical, self.count, self.ranks = due, empirical, count, ranks
         self.attentions = sorted(
             {m for la in layers for m in la.modules if isinstance(m, nn.MultiheadAttention)}, key=id
         )
@@ -133,7 +100,7 @@ class Capture:
         for module in self.attentions:
             vars(module).pop("forward", None)
         logits = logits_in(output) if self.empirical and self._gathers() else None
-        if logits is not None and logits.requires_grad and any(map(self.wanted, self.layers)):
+        if logits is not None and logits.requires_grad:
             number = self.count(logits)
 
             def backward(grad: Tensor) -> None:
@@ -142,7 +109,7 @@ class Capture:
             logits.register_hook(backward)
 
     def _gathers(self) -> bool:
-        return torch.is_grad_enabled() and not self.paused
+        return bool(self.due()) and torch.is_grad_enabled() and not self.paused
 
     def _observer(self, module: nn.Module) -> Callable[[str, Tensor, Tensor], Tensor]:
         def observe(label: str, x: Tensor, output: Tensor) -> Tensor:
@@ -152,14 +119,16 @@ class Capture:
 
     def forward(self, module: nn.Module, arguments: Any, options: Any, output: Tensor) -> Tensor | None:
         """See one use of a layer."""
+        if not self.due():  # in most steps that is all a hook does
+            return None
         layer = self.by_module.get((module, ""))
-        if layer is None or not self._gathers() or not output.requires_grad:
+        if layer is None:
             return None
         x = arguments[0] if arguments else next(iter(options.values()))
         return self._observed(layer, module, x, output)
 
     def _observed(self, layer: AnyLayer, module: nn.Module, x: Tensor, output: Tensor) -> Tensor:
-        if not self._gathers() or not output.requires_grad or not self.wanted(layer):
+        if not self._gathers() or not output.requires_grad or layer not in self.due():
             return output
         if output._is_view():  # an in-place operation on a view would take its place in the graph away
             output = output.clone()
@@ -176,8 +145,8 @@ class Capture:
         if not self.paused:
             with torch.autocast(grad.device.type, enabled=False):
                 self.sums.add(record.layer, record.seen, record.layer.outputs(grad, record.seen.context))
-            if self.cluster is not None and self.cluster.overlap and "a" in self.wanted(record.layer):
-                self.cluster.start(record.layer, record.seen.total, record.seen.rows)
+            if self.ranks.overlap and "a" in self.due().get(record.layer, ()):
+                self.ranks.start(record.layer, record.seen.total, record.seen.rows)
 
     # Targets sampled from the model
 
@@ -193,8 +162,7 @@ class Capture:
     def sample(self, loss: Tensor | None, logits: Tensor, mask: Any, seed: int, step: int, likelihood: str) -> None:
         """Pull a residual of sampled targets back from ``logits``, for those in ``mask`` or in ``loss``."""
         used = self.used(loss, logits, mask, likelihood)
-        group = None if self.cluster is None else self.cluster.group or dist.group.WORLD
-        residual = residual_of(logits, likelihood, seed, step, self.sums.calls, group)
+        residual = residual_of(logits, likelihood, seed, step, self.sums.calls, self.ranks.draws)
         records, edges = self.records, [record.edge for record in self.records]
         if not edges:
             raise InvalidArgument(
@@ -234,24 +202,3 @@ def logits_in(output: Any) -> Tensor | None:
         return named
     parts = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else ()
     return next((found for found in map(logits_in, parts) if found is not None), None)
-
-
-class Counter:
-    """How many terms the user's loss averages, from the output it was computed from.
-
-    ``reduction`` is the loss's: "mean" over all targets (rows of classes, or entries), "batchmean" is the sum divided
-    by the length of the first axis, "sum" is the sum.
-    """
-
-    def __init__(self, likelihood: str, reduction: str) -> None:
-        self.likelihood, self.reduction = likelihood, reduction
-
-    def __call__(self, logits: Tensor, used: Tensor | None = None) -> float:
-        """The number; ``used`` marks targets that are not ignored."""
-        if self.reduction == "sum":
-            return 1.0
-        if self.reduction == "batchmean":
-            return float(logits.shape[0])
-        if used is not None:
-            return float(used.sum())
-        return float(prod(logits.shape[:-1]) if self.likelihood == "categorical" else logits.numel())

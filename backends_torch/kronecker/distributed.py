@@ -9,41 +9,20 @@ The reduction to owners is one ``reduce`` to each rank, all under way at once: w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from hessiod.backends_torch.kronecker.discover import AnyLayer
+from hessiod.backends_torch.kronecker.triangles import packed, unpacked
 from hessiod.backends_torch.shards import is_split
-from hessiod.core.errors import InvalidArgument, InvalidState
+from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
 from hessiod.core.kronecker.owners import PLACEMENTS, assign, inverse_cost
 
-
-def packed(statistic: Tensor) -> Tensor:
-    """The upper triangles of symmetric matrices in one row; anything else flattened."""
-    if statistic.dim() < 2 or statistic.shape[-1] != statistic.shape[-2]:
-        return statistic.reshape(-1)
-    rows, columns = torch.triu_indices(*statistic.shape[-2:], device=statistic.device)
-    return statistic[..., rows, columns].reshape(-1)
-
-
-def unpacked(row: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The symmetric matrices back from their triangles.
-
-    >>> unpacked(packed(torch.tensor([[1.0, 2.0], [2.0, 3.0]])), (2, 2))
-    tensor([[1., 2.],
-            [2., 3.]])
-    """
-    if len(shape) < 2 or shape[-1] != shape[-2]:
-        return row.reshape(shape)
-    rows, columns = torch.triu_indices(*shape[-2:], device=row.device)
-    whole, flat = row.new_zeros(shape), row.reshape(*shape[:-2], -1)
-    whole[..., rows, columns] = flat
-    whole[..., columns, rows] = flat
-    return whole
+T = TypeVar("T")
 
 
 def check_alone(process_group: Any) -> None:
@@ -74,6 +53,8 @@ class Cluster:
     them on rank 0.
     """
 
+    spread = True
+
     def __init__(
         self, group: Any, placement: str, overlap: bool, layers: list[AnyLayer], params: list[Tensor], block: int | None
     ) -> None:
@@ -87,6 +68,8 @@ class Cluster:
         self.bytes_sent = 0
         self._under_way: dict[AnyLayer, tuple[Any, Any]] = {}
         self.owner_of = self._assigned(block)
+        self.own = [layer for layer in layers if self.mine(layer)]
+        self.draws = group or dist.group.WORLD
 
     def _assigned(self, block: int | None) -> dict[Any, int]:
         """The owner of each layer and of each parameter; layers that share a parameter have one owner."""
@@ -119,11 +102,36 @@ class Cluster:
         target = owner if self.group is None else dist.get_global_rank(self.group, owner)
         return dist.reduce(row, target, group=self.group, async_op=True)
 
-    def total(self, number: Tensor, op: Any = dist.ReduceOp.SUM) -> Tensor:
-        """A small tensor's sum (or other reduction) over all ranks."""
+    def _over_ranks(self, number: Tensor, op: Any) -> Tensor:
         number = number.to(self.params[0].device)  # NCCL takes no other
         dist.all_reduce(number, op=op, group=self.group)
         return number
+
+    def total(self, number: Tensor) -> Tensor:
+        """A small tensor's sum over the ranks that share the work out."""
+        return number if self.placement == "every" else self._over_ranks(number, dist.ReduceOp.SUM)
+
+    def largest(self, number: float) -> float:
+        """The largest of all ranks' numbers."""
+        return float(self._over_ranks(torch.tensor(number), dist.ReduceOp.MAX))
+
+    def mean(self, number: float) -> float:
+        """The mean of all ranks' numbers."""
+        return float(self._over_ranks(torch.tensor(number, dtype=torch.float64), dist.ReduceOp.SUM)) / self.size
+
+    def agreed(self, work: Callable[[], T | None]) -> T | None:
+        """What some work brings if it brings something on all ranks; an error on one is an error on all."""
+        found, error = None, None
+        try:
+            found = work()
+        except NonFinite as raised:
+            error = raised
+        worst = self.largest(0.0 if found is not None else 1.0 if error is None else 2.0)
+        if error is not None:
+            raise error
+        if worst == 2:
+            raise NonFinite("the step was refused on another rank, whose message says why; nothing was changed")
+        return found if worst == 0 else None
 
     def average_gradients(self, grads: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
         """The mean over ranks of the gradients that this rank needs."""
@@ -169,7 +177,7 @@ class Cluster:
                 # Gradients of the sum of the losses: ranks may average over different numbers of targets.
                 row = packed(sums.outputs[layer]) * (1.0 / loss_gradient**2)
                 waiting[layer] = row, self._reduce(row, self.owner_of[layer])
-        targets = float(self.total(torch.tensor(sums.number, dtype=torch.float64)))
+        targets = float(self._over_ranks(torch.tensor(sums.number, dtype=torch.float64), dist.ReduceOp.SUM))
         found, nothing = {}, (None, None)
         for layer in wanted:
             inputs, earlier = self._under_way.pop(layer, nothing)
@@ -191,13 +199,20 @@ class Cluster:
             parts[name] = unpacked(row, shapes[name]) * (1.0 / targets)
         return parts
 
-    def share_numbers(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
-        """What all owners say of their layers' intervals."""
-        if self.placement == "every":
-            return dict(numbers)
-        every: list[Any] = [None] * self.size
-        dist.all_gather_object(every, dict(numbers), group=self.group)
-        return {name: value for one in every for name, value in one.items()}
+    def share_numbers(self, fresh: Mapping[AnyLayer, Mapping[str, Any]], groups: list[dict[str, Any]]) -> None:
+        """Tell the other ranks when this rank's layers are due; the groups keep what all of them say."""
+        shared = {
+            layer.name: {key: value for key, value in new.items() if isinstance(value, int | float | tuple)}
+            for layer, new in fresh.items()
+        }
+        if self.placement != "every":
+            every: list[Any] = [None] * self.size
+            dist.all_gather_object(every, shared, group=self.group)
+            shared = {name: value for one in every for name, value in one.items()}
+        known = groups[0]["numbers"]
+        merged = {name: {**known.get(name, {}), **shared.get(name, {})} for name in [*known, *shared]}
+        for group in groups:
+            group["numbers"] = merged
 
     def share_weights(self, params: Iterable[Tensor]) -> None:
         """Send every parameter from its owner to all."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.kronecker import blocks
+from hessiod.backends_torch.kronecker.groups import arguments
 from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_torch.kronecker.policies import Fixed
-from hessiod.backends_torch.kronecker.settings import SHARED
 from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.kronecker.damping import LevenbergMarquardt
 from hessiod.core.kronecker.fixed import due
@@ -123,30 +123,14 @@ class KFAC(KroneckerOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
     ) -> None:
-        step: dict[str, Any] = dict(lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
-        trust: dict[str, Any] = dict(damping=damping, kl_clip=kl_clip)
-        pace: dict[str, Any] = dict(factor_every=factor_every, inverse_every=inverse_every, factor_decay=factor_decay)
-        source: dict[str, Any] = dict(fisher=fisher, likelihood=likelihood, reduction=reduction, seed=seed)
-        other: dict[str, Any] = dict(inverse=inverse, block_size=block_size, fallback=fallback, fallback_lr=fallback_lr)
+        given = arguments(locals(), without=("adapt_every",))
         if maximize and adapt_every is not None:
             raise InvalidArgument("adapt_every: Levenberg-Marquardt damping follows a loss that falls; leave it out")
         if adapt_every is not None and process_group and placement != "every":
             raise InvalidArgument("adapt_every: on several processes it needs placement='every'")
         self._levenberg = None if adapt_every is None else LevenbergMarquardt(adapt_every)
         self.adapt_every, self._before, self._model = adapt_every, dict[Tensor, Tensor](), 0.0
-        super().__init__(
-            model,
-            params,
-            {**SHARED, **step, **trust, **pace, **source, **other},
-            skip=skip,
-            grad_scaler=grad_scaler,
-            process_group=process_group,
-            placement=placement,
-            overlap=overlap,
-            maximize=maximize,
-            nonfinite=nonfinite,
-            missing=missing,
-        )
+        super().__init__(model, params, given)
 
     # Levenberg-Marquardt damping
 
@@ -188,6 +172,6 @@ class KFAC(KroneckerOptimizer):
         for layer in self.layers:
             if all(param in moves for param in layer.params):
                 given = [moves[param][rows] for param, rows in layer.slots]
-                bent = bent + blocks.curvature(layer, given, self._layer_state(layer)).double().cpu()
+                bent = bent + blocks.curvature(layer, given, self.layer_state(layer)).double().cpu()
         self._model = float(quadratic_model(xp, slope, bent, length, damping=self.damping))
         self._before = {}

@@ -7,30 +7,36 @@ the old ones, directions from them, and only then state and parameters change.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from hessiod.backends_torch import namespace as xp
+from hessiod.backends.kronecker.settings import CHECKED, check_settings
 from hessiod.backends_torch.adapter import RuleOptimizer
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, check_loss
-from hessiod.backends_torch.fast import advance, first_nonfinite
+from hessiod.backends_torch.fast import advance
 from hessiod.backends_torch.kronecker import blocks
-from hessiod.backends_torch.kronecker.capture import Capture, Counter
-from hessiod.backends_torch.kronecker.discover import AnyLayer, discover
+from hessiod.backends_torch.kronecker.alone import Alone
+from hessiod.backends_torch.kronecker.capture import Capture
+from hessiod.backends_torch.kronecker.counter import Counter
+from hessiod.backends_torch.kronecker.directions import (
+    Directions,
+    first_unusable,
+    natural_gradients,
+    trust_scale,
+    wide,
+)
+from hessiod.backends_torch.kronecker.discover import AnyLayer, Found, discover
 from hessiod.backends_torch.kronecker.distributed import Cluster, check_alone, check_whole
-from hessiod.backends_torch.kronecker.layers import Slot
+from hessiod.backends_torch.kronecker.due import Due
+from hessiod.backends_torch.kronecker.groups import check_model, grouped, settings_in, split
 from hessiod.backends_torch.kronecker.plan import Plan, make_plan
 from hessiod.backends_torch.kronecker.policies import Fixed
-from hessiod.backends_torch.kronecker.settings import check_settings, grouped
-from hessiod.backends_torch.kronecker.states import check_layers, prefix_of, restore
-from hessiod.backends_torch.precision import widened
+from hessiod.backends_torch.kronecker.states import LayerStates, check_layers, restore
 from hessiod.backends_torch.second_order import DUE_HINT, scaler_forgotten_on_error
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
-from hessiod.core.kronecker import trust_region
 from hessiod.core.rule import Rule
 from hessiod.core.rules import RULES
 from hessiod.core.sgd import sgd_rule
@@ -43,33 +49,44 @@ class KroneckerOptimizer(RuleOptimizer):
 
     Parameters in covered layers move along their natural gradient, with momentum; the others follow ``fallback``, in
     groups of their own with ``fallback_lr``. :meth:`plan` says which is which.
+
+    Args:
+        model, params: as the methods document them.
+        given: all other arguments by name, as :func:`~hessiod.backends_torch.kronecker.groups.arguments` finds them.
     """
 
     policy: Any = Fixed()
 
     _due_hint = DUE_HINT
 
-    def __init__(
-        self,
-        model: nn.Module,
-        params: Any,
-        settings: Mapping[str, Any],
-        *,
-        skip: Sequence[str],
-        grad_scaler: Any,
-        process_group: Any,
-        placement: str,
-        overlap: bool,
-        maximize: bool,
-        nonfinite: str,
-        missing: str,
-    ) -> None:
-        check_settings(model, settings, skip)
-        check_alone(process_group)
+    _built = False
+
+    def __init__(self, model: nn.Module, params: Any, given: Mapping[str, Any]) -> None:
+        check_model(model)
+        settings = settings_in(given)
+        check_settings(settings, given["skip"])
+        check_alone(given["process_group"])
         check_whole(model)
         groups = grouped(model, params, settings)
-        wanted = {param for group in groups for param in group["params"]}
-        found = discover(model, wanted, tuple(skip))
+        found = self._found(model, groups, given["skip"])
+        covered = {param for layer in found.layers for param in layer.params}
+        base = {**settings, "covered": True, "first_lr": settings["lr"], "numbers": {}}
+        kept = {name: given[name] for name in ("maximize", "nonfinite", "missing")}
+        super().__init__(list(split(groups, covered, settings["fallback_lr"])), base, **kept)
+        self._built, self._grad_scaler, self._checked = True, given["grad_scaler"], list[Any]()
+        self._group_of = {param: index for index, group in enumerate(self.param_groups) for param in group["params"]}
+        self._ranks = self._processes(given)
+        self._states = LayerStates(self, self._ranks.mine)
+        self._due = Due(self.layers, self._wanted)
+        self._counter = Counter(settings["likelihood"], settings["reduction"])
+        empirical = settings["fisher"] == "empirical"
+        self._capture = Capture(
+            model, self.layers, self._due, empirical=empirical, count=self._counter, ranks=self._ranks
+        )
+        LOG.info("%s\n%s", type(self).__name__, self.plan())
+
+    def _found(self, model: nn.Module, groups: list[dict[str, Any]], skip: Any) -> Found:
+        found = discover(model, {param for group in groups for param in group["params"]}, tuple(skip))
         if not found.layers:
             reasons = ", ".join(sorted(set(found.reasons.values()))) or "it has no trained parameters"
             raise InvalidArgument(
@@ -77,28 +94,17 @@ class KroneckerOptimizer(RuleOptimizer):
                 "expected at least one Linear, Conv, Embedding, MultiheadAttention or normalisation layer; use AdamW"
             )
         self.layers, self._names, self._reasons = found.layers, found.names, found.reasons
-        self._built, self._grad_scaler = False, grad_scaler
-        covered = {param for layer in found.layers for param in layer.params}
-        split = []
-        for group in groups:
-            for kind in (True, False):
-                chosen = [param for param in group["params"] if (param in covered) is kind]
-                rate = group["lr"] if kind else group.pop("fallback_lr", settings["fallback_lr"])
-                if chosen:
-                    split.append({**group, "params": chosen, "covered": kind, "lr": rate, "first_lr": rate})
-        base = {**settings, "covered": True, "first_lr": settings["lr"], "numbers": {}}
-        super().__init__(split, base, maximize=maximize, nonfinite=nonfinite, missing=missing)
-        self._built, self._cluster = True, None
-        if process_group not in (None, False):
-            every = [param for group in self.param_groups for param in group["params"]]
-            shared = None if process_group is True else process_group
-            self._cluster = Cluster(shared, placement, overlap, self.layers, every, settings["block_size"])
-        self._counter = Counter(settings["likelihood"], settings["reduction"])
-        empirical = settings["fisher"] == "empirical"
-        self._capture = Capture(
-            model, self.layers, self._wanted, empirical=empirical, count=self._counter, cluster=self._cluster
+        return found
+
+    def _processes(self, given: Mapping[str, Any]) -> Alone | Cluster:
+        group = given["process_group"]
+        if group in (None, False):
+            return Alone(self.layers)
+        every = [param for group in self.param_groups for param in group["params"]]
+        block = self.param_groups[0]["block_size"]
+        return Cluster(
+            None if group is True else group, given["placement"], given["overlap"], self.layers, every, block
         )
-        LOG.info("%s\n%s", type(self).__name__, self.plan())
 
     # What torch asks of an optimizer
 
@@ -110,7 +116,7 @@ class KroneckerOptimizer(RuleOptimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Only while the optimizer is built: a layer's hooks and factors belong to the model as it was then."""
-        if getattr(self, "_built", False):
+        if self._built:
             raise InvalidArgument(
                 f"add_param_group: {type(self).__name__} takes its parameters from the model; build a new one from the "
                 "changed model"
@@ -136,31 +142,23 @@ class KroneckerOptimizer(RuleOptimizer):
 
     @damping.setter
     def damping(self, value: float) -> None:
-        check_settings(None, {**self.param_groups[0], "damping": value}, ())
+        check_settings({**self.param_groups[0], "damping": value}, ())
         for group in self.param_groups:
             group["damping"] = value
+
+    def layer_state(self, layer: AnyLayer) -> Mapping[str, Any]:
+        """A layer's factors, inverses and counters; there may be other entries beside them."""
+        return self._states[layer]
 
     # Curvature
 
     @property
     def curvature_due(self) -> bool:
         """Whether the coming step wants statistics of at least one layer."""
-        return any(self._wanted(layer) for layer in self._moving())
-
-    def _moving(self) -> list[AnyLayer]:
-        return [layer for layer in self.layers if any(param.requires_grad for param in layer.params)]
+        return any(param.requires_grad for layer in self._due() for param in layer.params)
 
     def _wanted(self, layer: AnyLayer) -> tuple[str, ...]:
-        return self.policy.wanted(layer, self._layer_state(layer), self.steps + 1, self.param_groups[0])
-
-    def _layer_state(self, layer: AnyLayer) -> dict[str, Any]:
-        """A layer's entries in the state of its first parameter, without its label; there may be others beside them."""
-        if self._cluster is not None and not self._cluster.mine(layer):
-            return self.param_groups[0]["numbers"].get(layer.name, {})
-        state, prefix = self.state.get(layer.slots[0].param) or {}, prefix_of(layer)
-        if layer.label:
-            return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        return state
+        return self.policy.wanted(layer, self._states[layer], self.steps + 1, self.param_groups[0])
 
     def update_curvature(
         self,
@@ -201,7 +199,7 @@ class KroneckerOptimizer(RuleOptimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Take one step; ``closure`` re-evaluates the model, calls ``backward`` and returns the loss."""
         with scaler_forgotten_on_error(self):
-            if float(vars(self).get("found_inf") or 0.0):
+            if self._overflowed():
                 self._settled()
                 return None
             loss = None
@@ -220,110 +218,65 @@ class KroneckerOptimizer(RuleOptimizer):
     _step_supports_amp_scaling = True
     """A GradScaler then calls ``step`` also when it found infinity, with ``grad_scale`` and ``found_inf`` set."""
 
+    def _overflowed(self) -> bool:
+        """Whether a GradScaler found infinity, here or on another rank."""
+        found = vars(self).get("found_inf")
+        return found is not None and self._ranks.largest(float(found)) > 0
+
     def _step(self) -> None:
         work = list(self._work())
         if not work:
             raise InvalidState("step: no parameter has a gradient; call loss.backward() first")
         values = [self.checked_values(group) for group in self.param_groups]
-        check_settings(None, self.param_groups[0], ())
+        self._check_settings()
         scale = vars(self).get("grad_scale")
-        scale = 1.0 if scale is None else float(scale)
-        wanted = self._wanted_layers({param for _, param, _ in work})
-        found = self._statistics(wanted, self._loss_gradient(scale))
-        parts = [part for statistics in found.values() for part in statistics.values()]
-        grads = {param: grad for _, param, grad in work}
-        if self._cluster is not None:
-            if scale != 1:
-                raise InvalidState(
-                    "step: a GradScaler on several processes finds infinity on some of them only; use bfloat16 autocast"
-                )
-            grads = self._cluster.average_gradients(grads)
-        if not self._agreed(lambda: self._finite(list(grads.values()), dict(enumerate(parts)))):  # type: ignore[arg-type]
+        scale, raw = 1.0 if scale is None else float(scale), {param: grad for _, param, grad in work}
+        wanted = self._due.among(raw)
+        found = self._statistics(wanted, scale)
+        grads = self._ranks.average_gradients(wide(raw, scale))
+        seen = list((grads if self._ranks.spread else raw).values())
+        parts: Any = dict(enumerate(part for statistics in found.values() for part in statistics.values()))
+        if not self._ranks.agreed(lambda: self._finite(seen, parts) or None):
             return
-        grads = {param: widened(grad) if scale == 1 else widened(grad) * (1.0 / scale) for param, grad in grads.items()}
-        fresh = dict[AnyLayer, dict[str, Any]]()
-        if not self._agreed(lambda: bool(fresh.update(self._refreshed(found)) or True)):
-            return
+        fresh = self._ranks.agreed(lambda: self._refreshed(found)) or {}
         directions = self._directions(grads, fresh)
-        if not self._agreed(lambda: self._usable(directions)):
+        nu = trust_scale(self._ranks.total(directions.change), self.param_groups[0]["kl_clip"])
+        usable = self._ranks.agreed(lambda: self._usable(directions, nu))
+        if usable is None:
             return
         for layer, new in fresh.items():
-            self._store(layer, new)
-        if self._cluster is not None and wanted:
-            self._share_numbers(fresh)
-        moves = [(index, param, directions.get(param, grads[param])) for index, param, _ in work if param in grads]
-        advance(self, moves, values, None)
+            self._states.store(layer, new)
+        if wanted:
+            self._ranks.share_numbers(fresh, self.param_groups)
+        moves = [
+            (index, param, directions.by_param.get(param, grads[param])) for index, param, _ in work if param in grads
+        ]
+        scales = [usable if group["covered"] else 1.0 for group in self.param_groups]
+        advance(self, moves, values, None, scales)
         self._moved_by(grads)
-        if self._cluster is not None:
-            self._cluster.share_weights(param for _, param, _ in work)
+        self._ranks.share_weights(list(raw))
         for group in self.param_groups:
             group["step"] += 1
 
-    def _agreed(self, check: Callable[[], bool]) -> bool:
-        """What a check says on this process, or on several: True if it is so on all, and an error if one has one."""
-        if self._cluster is None:
-            return check()
-        error: NonFinite | None = None
-        try:
-            good = check()
-        except NonFinite as found:
-            good, error = False, found
-        flag = torch.tensor([0.0 if good else 1.0, 0.0 if error is None else 1.0])
-        worst = self._cluster.total(flag, dist.ReduceOp.MAX)
-        if error is not None:
-            raise error
-        if worst[1]:
-            raise NonFinite("the step was refused on another rank, whose message says why; nothing was changed")
-        return not worst[0]
-
-    def _share_numbers(self, fresh: Mapping[AnyLayer, dict[str, Any]]) -> None:
-        """Tell the other ranks when this rank's layers are due."""
-        assert self._cluster is not None
-        numbers = {
-            layer.name: {key: value for key, value in new.items() if isinstance(value, int | float | tuple)}
-            for layer, new in fresh.items()
-        }
-        shared, known = self._cluster.share_numbers(numbers), self.param_groups[0]["numbers"]
-        names = [*known, *(name for name in shared if name not in known)]
-        merged = {name: {**known.get(name, {}), **shared.get(name, {})} for name in names}
-        for group in self.param_groups:
-            group["numbers"] = merged
-
-    def _loss_gradient(self, scale: float) -> float:
-        """What the captured gradients are gradients of, as a multiple of the summed losses."""
-        if self.param_groups[0]["fisher"] != "empirical":
-            return 1.0
-        if self._grad_scaler is not None:
-            scale = self._grad_scaler.get_scale()
-        elif vars(self).get("found_inf") is not None and vars(self).get("grad_scale") is None and self.curvature_due:
-            raise InvalidState(
-                "step: the gradients were unscaled with scaler.unscale_, and the scale of those in the statistics is "
-                f"not known; construct {type(self).__name__} with grad_scaler=scaler, or use fisher='monte-carlo'"
-            )
-        number = self._capture.sums.number
-        if self._cluster is not None and self._targets_of_all:
-            number = float(self._cluster.total(torch.tensor(number, dtype=torch.float64))) / self._cluster.size
-        return scale / (number or 1.0)
-
-    def _wanted_layers(self, moving: set[Tensor]) -> dict[AnyLayer, tuple[str, ...]]:
-        """What this step wants of which layers; only of those that have gradients."""
-        layers = [layer for layer in self.layers if not moving.isdisjoint(layer.params)]
-        return {layer: wanted for layer, wanted in zip(layers, map(self._wanted, layers), strict=True) if wanted}
+    def _check_settings(self) -> None:
+        """Look at the settings if they are not those of the last step: schedulers and users change them in place."""
+        group = self.param_groups[0]
+        now = [group.get(name) for name in CHECKED]
+        if now != self._checked:
+            check_settings(group, ())
+            self._checked = now
 
     def _statistics(
-        self, wanted: Mapping[AnyLayer, tuple[str, ...]], loss_gradient: float
+        self, wanted: Mapping[AnyLayer, tuple[str, ...]], scale: float
     ) -> dict[AnyLayer, dict[str, Tensor]]:
         """The statistics that this step wants: of this process's layers, if there are several."""
+        if not wanted:
+            return {}
         sums = self._capture.sums
         for layer in wanted:
             if layer not in sums.outputs:
                 self._explain_missing(layer)
-        if wanted and sums.number == 0 and self._cluster is None:
-            raise InvalidState("update_curvature: every target is ignored; skip batches that hold only padding")
-        if self._cluster is not None:
-            return self._cluster.statistics(sums, wanted, loss_gradient)
-        parts = {layer: sums.statistics(layer, loss_gradient) for layer in wanted}
-        return {la: {name: part for name, part in parts[la].items() if name in names} for la, names in wanted.items()}
+        return self._ranks.statistics(sums, wanted, self._loss_gradient(scale))
 
     def _explain_missing(self, layer: AnyLayer) -> NoReturn:
         if self.param_groups[0]["fisher"] != "empirical" and not self._capture.sums.calls:
@@ -333,13 +286,28 @@ class KroneckerOptimizer(RuleOptimizer):
             f"outside of its own forward, or update_curvature came too late; leave it out with skip=[{layer.name!r}]"
         )
 
+    def _loss_gradient(self, scale: float) -> float:
+        """What the captured gradients are gradients of, as a multiple of the summed losses."""
+        if self.param_groups[0]["fisher"] != "empirical":
+            return 1.0
+        if self._grad_scaler is not None:
+            scale = self._grad_scaler.get_scale()
+        elif vars(self).get("found_inf") is not None and vars(self).get("grad_scale") is None:
+            raise InvalidState(
+                "step: the gradients were unscaled with scaler.unscale_, and the scale of those in the statistics is "
+                f"not known; construct {type(self).__name__} with grad_scaler=scaler, or use fisher='monte-carlo'"
+            )
+        return scale / (self._capture.sums.number or 1.0)
+
     def _refreshed(self, found: Mapping[AnyLayer, dict[str, Tensor]]) -> dict[AnyLayer, dict[str, Any]]:
         """New entries of the layers' state, from statistics and from inverses that are due."""
-        group, fresh = self.param_groups[0], dict[AnyLayer, dict[str, Any]]()
+        group, step = self.param_groups[0], self.steps + 1
+        layers = self._ranks.own if self.policy.inverts(step, group) else [la for la in self._ranks.own if la in found]
         settings = blocks.Settings(group["damping"], group["inverse"], group["block_size"])
-        for layer in self._own_layers():
-            state = self._layer_state(layer)
-            new, invert = self.policy.fold(layer, state, found.get(layer, {}), self.steps + 1, group)
+        fresh = dict[AnyLayer, dict[str, Any]]()
+        for layer in layers:
+            state = self._states[layer]
+            new, invert = self.policy.fold(layer, state, found.get(layer, {}), step, group)
             a, g = (new.get(name, state.get(name)) for name in ("factor_a", "factor_g"))
             if invert and a is not None and g is not None:
                 inverses, used = blocks.inverted(layer, a, g, settings)
@@ -348,83 +316,40 @@ class KroneckerOptimizer(RuleOptimizer):
                 fresh[layer] = new
         return fresh
 
-    def _directions(
-        self, grads: Mapping[Tensor, Tensor], fresh: Mapping[AnyLayer, dict[str, Any]]
-    ) -> dict[Tensor, Tensor]:
-        """Natural gradients by parameter, within the trust region."""
-        directions: dict[Tensor, Tensor] = {}
-        for layer in self._own_layers():
-            if not any(slot.param in grads for slot in layer.slots):
-                continue
-            state = self._layer_state(layer)
-            if layer in fresh:
-                state = {**state, **fresh[layer]}
-            given = [self._given(slot, grads) for slot in layer.slots]
-            parts = blocks.natural(layer, given, state, self.param_groups[0]["damping"])
-            for slot, part in zip(layer.slots, parts, strict=True):
-                if slot.whole:
-                    directions[slot.param] = part
-                else:
-                    whole = directions.setdefault(slot.param, torch.zeros_like(grads[slot.param]))
-                    whole[slot.rows] = part
-        directions = {param: direction for param, direction in directions.items() if param in grads}
-        return self._bounded(directions, grads)
+    def _directions(self, grads: Mapping[Tensor, Tensor], fresh: Mapping[AnyLayer, Mapping[str, Any]]) -> Directions:
+        rates = [float(group["lr"]) for group in self.param_groups]
 
-    def _given(self, slot: Slot, grads: Mapping[Tensor, Tensor]) -> Tensor:
-        """A slot's gradient; of a parameter that has none, zeros."""
-        grad = grads.get(slot.param)
-        grad = torch.zeros_like(widened(slot.param)) if grad is None else grad
-        return grad if slot.whole else grad[slot.rows]
+        def state_of(layer: AnyLayer) -> Mapping[str, Any]:
+            return {**self._states[layer], **fresh[layer]} if layer in fresh else self._states[layer]
 
-    def _bounded(self, directions: dict[Tensor, Tensor], grads: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-        clip = self.param_groups[0]["kl_clip"]
-        if clip is None:
-            return directions
-        change = torch.zeros((), dtype=torch.float64, device=next(iter(self._names)).device)
-        for group in self.param_groups:
-            slopes = [
-                trust_region.inner_product(xp, directions[param], grads[param])
-                for param in group["params"]
-                if param in directions
-            ]
-            if slopes:
-                change = change + float(group["lr"]) ** 2 * torch.stack(slopes).sum()
-        if self._cluster is not None and self._cluster.placement != "every":
-            change = self._cluster.total(change)
-        nu = trust_region.kl_scale(xp, change, clip=clip)
-        scaled = torch._foreach_mul(list(directions.values()), nu) if directions else ()
-        return dict(zip(directions, scaled, strict=True))
+        def rate_of(param: Tensor) -> float:
+            return rates[self._group_of[param]]
 
-    def _own_layers(self) -> list[AnyLayer]:
-        """The layers that this process works on: all, if there is one."""
-        return self.layers if self._cluster is None else [layer for layer in self.layers if self._cluster.mine(layer)]
+        return natural_gradients(self._ranks.own, grads, state_of, rate_of, self.param_groups[0]["damping"])
 
-    def _usable(self, directions: Mapping[Tensor, Tensor]) -> bool:
-        """Whether every direction is finite; otherwise raise, or return False if that was chosen."""
-        if self.param_groups[0]["nonfinite"] == "ignore":
-            return True
-        place = first_nonfinite(list(directions.values()))
-        if place is not None and self.param_groups[0]["nonfinite"] == "raise":
-            name = self._names[list(directions)[place]]
-            raise NonFinite(
-                f"the natural gradient of {name!r} is not finite; nothing was changed. Raise damping, "
-                "or construct the optimizer with nonfinite='skip' to pass over such steps"
-            )
-        return place is None
-
-    def _store(self, layer: AnyLayer, new: Mapping[str, Any]) -> None:
-        state, prefix = self.state[layer.params[0]], prefix_of(layer)
-        for key, value in new.items():
-            state[prefix + key] = value
+    def _usable(self, directions: Directions, nu: float) -> float | None:
+        """What directions are multiplied by; an error if one is not finite, or None if passing over was chosen."""
+        choice = self.param_groups[0]["nonfinite"]
+        if nu > 0 or choice == "ignore":
+            return nu
+        param = first_unusable(directions.by_param)
+        if param is None:
+            return 0.0  # finite directions so long that their inner product is not
+        if choice == "skip":
+            return None
+        raise NonFinite(
+            f"the natural gradient of {self._names[param]!r} is not finite; nothing was changed. Raise damping, "
+            "or construct the optimizer with nonfinite='skip' to pass over such steps"
+        )
 
     def _moved_by(self, grads: Mapping[Tensor, Tensor]) -> None:
         """What a method does after the parameters moved, ``grads`` being what they moved by."""
 
     def _settled(self) -> None:
-        if getattr(self, "_built", False):
+        if self._built:
             self._capture.forget()
-            if self._cluster is not None:
-                self._cluster.forget()
+            self._due.forget()
+            self._ranks.forget()
 
     # Checkpoints
 
@@ -436,6 +361,7 @@ class KroneckerOptimizer(RuleOptimizer):
         """Load what ``state_dict`` of the same optimizer returned; anything else is refused and nothing is changed."""
         super().load_state_dict(state_dict)
         restore(self, state_dict)
+        self._due.forget()
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state, between two steps: factors, inverses, intervals; gathered statistics cannot be saved."""

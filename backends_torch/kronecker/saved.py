@@ -20,7 +20,7 @@ class SavedLayers:
     """Factors, inverses and counters, by the names of the layers' first parameters."""
 
     def __init__(self, optimizer: Any, name_of: Callable[[Tensor], str]) -> None:
-        if optimizer._cluster is not None:
+        if optimizer._ranks.spread:
             raise InvalidArgument(
                 "optimizer: found one whose factors are spread over processes, expected one with all of them; save "
                 "each rank's state_dict()"
@@ -32,7 +32,7 @@ class SavedLayers:
 
     def state(self, layer: AnyLayer) -> dict[str, Any]:
         """A layer's own entries."""
-        return {key: value for key, value in self.optimizer._layer_state(layer).items() if key in LAYER_KEYS}
+        return {key: value for key, value in self.optimizer.layer_state(layer).items() if key in LAYER_KEYS}
 
     def document(self) -> dict[str, Any]:
         """The record's part."""

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from hessiod.backends.kronecker.settings import check_recipe
 from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.kronecker.groups import arguments
 from hessiod.backends_torch.kronecker.layers import Convolution, Layer
 from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_torch.kronecker.policies import Stale
-from hessiod.backends_torch.kronecker.settings import SHARED
 from hessiod.core.kronecker.damping import warmed_up
 from hessiod.core.kronecker.heavy_ball import HEAVY_BALL, rescaled
 from hessiod.core.kronecker.recipes import coupled_momentum
@@ -96,26 +96,9 @@ class SPNGD(KroneckerOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
     ) -> None:
+        given = arguments(locals(), without=("rescale",))
         check_recipe(damping_start, damping_steps, rescale)
-        step: dict[str, Any] = dict(lr=lr, momentum=momentum, weight_decay=weight_decay, damping=damping, alpha=alpha)
-        recipe: dict[str, Any] = dict(
-            couple_momentum=couple_momentum, target_damping=damping, damping_start=damping_start
-        )
-        source: dict[str, Any] = dict(fisher=fisher, likelihood=likelihood, reduction=reduction, seed=seed)
-        other: dict[str, Any] = dict(inverse=inverse, block_size=block_size, fallback=fallback, fallback_lr=fallback_lr)
-        super().__init__(
-            model,
-            params,
-            {**SHARED, **step, **recipe, **source, **other, "kl_clip": kl_clip, "damping_steps": damping_steps},
-            skip=skip,
-            grad_scaler=grad_scaler,
-            process_group=process_group,
-            placement=placement,
-            overlap=overlap,
-            maximize=maximize,
-            nonfinite=nonfinite,
-            missing=missing,
-        )
+        super().__init__(model, params, {**given, "target_damping": damping})
         self.rescale = tuple(rescale)
         self._rescaled = [la for la in self.layers if isinstance(la, Layer) and matches(la, rescale)]
 

@@ -1,8 +1,8 @@
-"""A layer's state in a ``state_dict``: what belongs to it, the check before it is loaded, and loading it unchanged."""
+"""A layer's state: where it is kept, the check of a ``state_dict`` before it is loaded, and loading it unchanged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +15,28 @@ LAYER_KEYS = frozenset(
     + ["refreshes", "check", "damping"]
 )
 """A layer's entries in the state of its first parameter; the projections of attention have them after their label."""
+
+
+class LayerStates:
+    """The entries of each layer, without the labels of projections."""
+
+    def __init__(self, optimizer: Any, mine: Callable[[Any], bool]) -> None:
+        self.optimizer, self.mine = optimizer, mine
+
+    def __getitem__(self, layer: Any) -> Mapping[str, Any]:
+        """Entries in the state of its first parameter, among others; of another rank's layer, when it is due."""
+        if not self.mine(layer):
+            return self.optimizer.param_groups[0]["numbers"].get(layer.name, {})
+        state = self.optimizer.state.get(layer.slots[0].param) or {}
+        if not layer.label:
+            return state
+        prefix = prefix_of(layer)
+        return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+    def store(self, layer: Any, new: Mapping[str, Any]) -> None:
+        """Put new entries in the place of the old."""
+        state, prefix = self.optimizer.state[layer.slots[0].param], prefix_of(layer)
+        state.update({prefix + key: value for key, value in new.items()} if prefix else new)
 
 
 def prefix_of(layer: Any) -> str:

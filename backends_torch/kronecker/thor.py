@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from hessiod.backends.kronecker.settings import check_pace
+from hessiod.backends_torch.kronecker.groups import arguments
 from hessiod.backends_torch.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_torch.kronecker.policies import Trace
-from hessiod.backends_torch.kronecker.settings import SHARED
 from hessiod.core.kronecker.inverses import BLOCK
 from hessiod.core.kronecker.recipes import thor_damping
 from hessiod.core.kronecker.trace_rule import THRESHOLDS
@@ -98,26 +98,9 @@ class THOR(KroneckerOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
     ) -> None:
+        given = arguments(locals())
         check_pace(damping_decay, growth, epoch_steps)
-        step: dict[str, Any] = dict(lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
-        trust: dict[str, Any] = dict(damping=damping, kl_clip=kl_clip, first_damping=damping)
-        schedule: dict[str, Any] = dict(damping_decay=damping_decay, epoch_steps=epoch_steps)
-        pace: dict[str, Any] = dict(factor_every=factor_every, growth=growth, longest=longest, thresholds=thresholds)
-        source: dict[str, Any] = dict(fisher=fisher, likelihood=likelihood, reduction=reduction, seed=seed)
-        other: dict[str, Any] = dict(inverse=inverse, block_size=block_size, fallback=fallback, fallback_lr=fallback_lr)
-        super().__init__(
-            model,
-            params,
-            {**SHARED, **step, **trust, **schedule, **pace, **source, **other},
-            skip=skip,
-            grad_scaler=grad_scaler,
-            process_group=process_group,
-            placement=placement,
-            overlap=overlap,
-            maximize=maximize,
-            nonfinite=nonfinite,
-            missing=missing,
-        )
+        super().__init__(model, params, {**given, "first_damping": damping})
 
     def _step(self) -> None:
         group = self.param_groups[0]
@@ -130,7 +113,7 @@ class THOR(KroneckerOptimizer):
         """What was last found of each layer ("refreshed", "kept" or "frozen"), and the step it is looked at next."""
         found: dict[str, tuple[str, int | None]] = {}
         for layer in self.layers:
-            following, interval, _ = self._layer_state(layer).get("check", (1, 0, None))
+            following, interval, _ = self.layer_state(layer).get("check", (1, 0, None))
             kept = interval > self.param_groups[0]["factor_every"]
             found[layer.name] = ("frozen" if following is None else "kept" if kept else "refreshed", following)
         return found

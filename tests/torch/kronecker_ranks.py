@@ -89,14 +89,14 @@ def one_refresh_bytes(opt):
     for layer in opt.layers:
         triangles += sum(packed(torch.zeros(shape)).numel() for shape in layer.factor_shapes().values())
         triangles += "a" in layer.statistics  # the number of rows
-    return 8 * (triangles + weights * (1 if opt._cluster.placement == "every" else 2))
+    return 8 * (triangles + weights * (1 if opt._ranks.placement == "every" else 2))
 
 
 def spread(name, placement, overlap, rank, ranks):
     """A run, and what it costs."""
     options = dict(process_group=True, placement=placement, overlap=overlap)
     model, opt = train(name, rank, ranks, stop=1, **options)
-    bytes_sent, formula = opt._cluster.bytes_sent, one_refresh_bytes(opt)
+    bytes_sent, formula = opt._ranks.bytes_sent, one_refresh_bytes(opt)
     for step in range(1, STEPS):
         one_step(model, opt, step, rank, ranks)
     return dict(weights=flat(model), bytes=bytes_sent, formula=formula, state=state_bytes(opt), due=opt.curvature_due)

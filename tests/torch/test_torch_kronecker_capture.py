@@ -22,7 +22,7 @@ def optimizer(model, **options):
 
 
 def statistics(opt, model):
-    return opt._statistics(opt._wanted_layers(set(model.parameters())), opt._loss_gradient(1.0))
+    return opt._statistics(opt._due.among(model.parameters()), 1.0)
 
 
 def gathered(model, opt, x, y, loss=F.cross_entropy):
@@ -103,7 +103,7 @@ def test_sampled_targets_give_the_fisher_matrix_of_the_model():
         opt = optimizer(model, fisher="monte-carlo", seed=seed)
         logits = model(x)
         opt.update_curvature(loss=F.cross_entropy(logits, y), logits=logits)
-        total += opt._capture.sums.statistics(opt.layers[0], 1.0)["g"] / 400
+        total += opt._capture.sums.statistics(opt.layers[0], ("a", "g"), 1.0)["g"] / 400
     p = torch.softmax(model(x), 1).detach()
     expected = torch.diag(p.mean(0)) - p.T @ p / 64
     assert (total - expected).abs().max() < 4 * 0.5 / (400 * 64) ** 0.5
@@ -115,7 +115,7 @@ def test_a_squared_error_has_the_identity_for_g():
     opt = optimizer(model, fisher="monte-carlo", likelihood="gaussian", reduction="batchmean")
     out = model(x)
     opt.update_curvature(loss=out.square().sum() / 2 / 4096, logits=out)
-    g = opt._capture.sums.statistics(opt.layers[0], 1.0)["g"]
+    g = opt._capture.sums.statistics(opt.layers[0], ("a", "g"), 1.0)["g"]
     assert (g - torch.eye(2)).abs().max() < 4 * 2**0.5 / 4096**0.5
 
 

@@ -7,6 +7,7 @@ measurement is a whole cycle of them: K-FAC takes statistics in four of twenty a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -63,7 +64,7 @@ def candidates() -> dict[str, Callable[[], None]]:
     found[GRADIENT] = cycle(lambda model: None)
     targets: dict[str, Any] = {"likelihood": "bernoulli", "reduction": "batchmean"}
     for name, (kind, options) in METHODS.items():
-        found[name] = cycle(lambda model, kind=kind, options=options: kind(model, lr=0.1, **targets, **options))
+        found[name] = cycle(partial(kind, lr=0.1, **targets, **options))
     return found
 
 
