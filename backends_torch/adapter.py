@@ -6,17 +6,19 @@ in ``state``, everything else in ``param_groups``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from operator import itemgetter
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import attrgetter, is_, is_not
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from hessiod.backends import diagnostics
+from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.diagnostics import changes, share
-from hessiod.backends_torch.fast import advance, first_nonfinite
+from hessiod.backends_torch.fast import Members, advance, first_nonfinite
 from hessiod.backends_torch.precision import restore_wide_slots, zeros_for
 from hessiod.backends_torch.states import check_state, counts_of
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
@@ -153,17 +155,18 @@ class RuleOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = list(self._work())
+        work = self._work()
         if not work:
             raise InvalidState("step: no parameter has a gradient; call loss.backward() first")
         values = [self.checked_values(group) for group in self.param_groups]
         if self._only_initialises(work):
-            for index, param, _ in work:
-                self._state(self.rule_of(self.param_groups[index]), param)
+            for members in work:
+                for param in members.params:
+                    self._state(self.rule_of(self.param_groups[members.group]), param)
             return loss
         estimates = self._estimates()
         self._check_counts(work, estimates)
-        if self._finite(list(map(itemgetter(2), work)), estimates):
+        if self._finite([members.grads for members in work], estimates):
             before = self._watched()
             advance(self, work, values, estimates)
             if self._watching:
@@ -179,44 +182,56 @@ class RuleOptimizer(torch.optim.Optimizer):
         groups = self.param_groups if self._watching else []
         return [[param.clone() for param in group["params"]] for group in groups]
 
-    def _only_initialises(self, work: list[tuple[int, Tensor, Tensor]]) -> bool:
+    def _only_initialises(self, work: Sequence[Members]) -> bool:
         """Whether this is the step with learning rate and gradients zero by which torch.distributed.checkpoint makes
         the state that it then loads into; it is not counted, and wants no curvature.
         """
         fresh = not self.steps and not self.state and not any(float(group["lr"]) for group in self.param_groups)
-        return fresh and not any(grad.count_nonzero() for *_, grad in work)
+        return fresh and not any(grad.count_nonzero() for members in work for grad in members.grads.tensors)
 
-    def _work(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Group index, parameter and gradient of everything that moves in this step."""
+    def _work(self) -> list[Members]:
+        """Everything that moves in this step."""
+        work = []
         for index, group in enumerate(self.param_groups):
-            for position, param in enumerate(group["params"]):
-                if not param.requires_grad:
-                    continue
-                grad = param.grad
-                if grad is None:
-                    if group["missing"] == "raise":
-                        raise InvalidState(
-                            f"{self._name(group, position)} has no gradient; call loss.backward() first, freeze it "
-                            "with requires_grad_(False), or construct the optimizer with missing='skip'"
-                        )
-                    continue
-                if grad.layout is not torch.strided:
-                    raise InvalidArgument(
-                        f"{self._name(group, position)} has a gradient with layout {grad.layout}, expected a "
-                        "dense one; construct its nn.Embedding with sparse=False"
-                    )
-                yield index, param, grad
+            params = [param for param in group["params"] if param.requires_grad]
+            grads = [param.grad for param in params]
+            if not all(map(is_not, grads, repeat(None))):
+                self._check_missing(group)
+                params, grads = [p for p in params if p.grad is not None], [g for g in grads if g is not None]
+            if not all(map(is_, map(attrgetter("layout"), grads), repeat(torch.strided))):
+                self._refuse_layout(group)
+            if params:
+                work.append(Members(index, params, Arrays(grads)))
+        return work
 
-    def _check_counts(self, work: list[tuple[int, Tensor, Tensor]], estimates: Estimates | None) -> None:
-        counted = ["refreshes" in self.rule_of(group).step.hyperparameters for group in self.param_groups]
-        for index, param, _ in work if estimates is None and any(counted) else ():
-            group, state = self.param_groups[index], self.state.get(param)
-            if counted[index] and (not state or not state["refreshes"]):
-                position = next(place for place, other in enumerate(group["params"]) if other is param)
+    def _check_missing(self, group: Mapping[str, Any]) -> None:
+        for position, param in enumerate(group["params"]) if group["missing"] == "raise" else ():
+            if param.requires_grad and param.grad is None:
                 raise InvalidState(
-                    f"{self._name(group, position)} has no curvature yet: call update_curvature before this step, "
-                    "the first that it has a gradient in"
+                    f"{self._name(group, position)} has no gradient; call loss.backward() first, freeze it "
+                    "with requires_grad_(False), or construct the optimizer with missing='skip'"
                 )
+
+    def _refuse_layout(self, group: Mapping[str, Any]) -> NoReturn:
+        layouts = [None if param.grad is None else param.grad.layout for param in group["params"]]
+        position, layout = next(pair for pair in enumerate(layouts) if pair[1] not in (None, torch.strided))
+        raise InvalidArgument(
+            f"{self._name(group, position)} has a gradient with layout {layout}, expected a dense one; construct its "
+            "nn.Embedding with sparse=False"
+        )
+
+    def _check_counts(self, work: Sequence[Members], estimates: Estimates | None) -> None:
+        for members in work if estimates is None else ():
+            group = self.param_groups[members.group]
+            if "refreshes" not in self.rule_of(group).step.hyperparameters:
+                continue
+            for param in members.params:
+                if not self.state.get(param, {}).get("refreshes"):
+                    position = next(place for place, other in enumerate(group["params"]) if other is param)
+                    raise InvalidState(
+                        f"{self._name(group, position)} has no curvature yet: call update_curvature before this step, "
+                        "the first that it has a gradient in"
+                    )
 
     def checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
         """The hyperparameters that a group's kernels see, or an error that names the first the rule cannot take."""
@@ -224,19 +239,22 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.rule_of(group).check(values)
         return values
 
-    def _finite(self, grads: list[Tensor], estimates: Estimates | None) -> bool:
+    def _finite(self, grads: Sequence[Arrays], estimates: Estimates | None) -> bool:
         """Whether everything that enters the step is finite; otherwise raise, or return False if that was chosen."""
         if self.param_groups[0]["nonfinite"] == "ignore":
             return True
-        for what, found in (("gradient", grads), ("curvature estimate", (estimates or {}).values())):
-            tensors = list(found)
-            place = first_nonfinite(tensors)
+        looks = [("gradient", grads)]
+        if estimates is not None:
+            looks.append(("curvature estimate", [Arrays(list(estimates.values()))]))
+        for what, given in looks:
+            place = first_nonfinite(given)
             if place is not None:
                 self._settled()
                 if self.param_groups[0]["nonfinite"] == "skip":
                     return False
+                bad = [tensor for arrays in given for tensor in arrays.tensors][place]
                 raise NonFinite(
-                    f"{self._nonfinite(tensors[place], what)}; nothing was changed. Lower lr, clip gradients, or "
+                    f"{self._nonfinite(bad, what)}; nothing was changed. Lower lr, clip gradients, or "
                     "construct the optimizer with nonfinite='skip' to pass over such steps"
                 )
         return True
@@ -309,9 +327,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Load what ``state_dict`` of the same optimizer returned; anything else is refused and nothing is changed."""
         self._check_state(state_dict)
         super().load_state_dict(dict(state_dict))
-        ours = [param for group in self.param_groups for param in group["params"]]
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
-        saved = {param: state_dict["state"].get(number) or {} for param, number in zip(ours, numbers, strict=True)}
+        ours = zip(self._every(), numbers, strict=True)
+        saved = {param: state_dict["state"].get(number) or {} for param, number in ours}
         restore_wide_slots(self.state, saved)
         for name in self.defaults.keys() & set(self.shared):
             self.defaults[name] = self.param_groups[0][name]  # what a group that is added later has to have
@@ -321,9 +339,11 @@ class RuleOptimizer(torch.optim.Optimizer):
         check_state(self, state_dict)
 
     def _movable(self) -> Iterable[Tensor]:
-        return [param for group in self.param_groups for param in group["params"] if param.requires_grad]
+        return [param for param in self._every() if param.requires_grad]
 
     def _positions(self) -> list[int]:
         """Of the movable parameters among all, counted through the groups."""
-        every = [param for group in self.param_groups for param in group["params"]]
-        return [position for position, param in enumerate(every) if param.requires_grad]
+        return [position for position, param in enumerate(self._every()) if param.requires_grad]
+
+    def _every(self) -> list[Tensor]:
+        return [param for group in self.param_groups for param in group["params"]]

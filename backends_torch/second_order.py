@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from hessiod.backends_torch.adapter import Estimates, RuleOptimizer
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, Hutchinson
+from hessiod.backends_torch.fast import Members
+from hessiod.backends_torch.plans import same
 from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.rule import Hyperparameter
 from hessiod.core.settings import check_settings
@@ -70,6 +72,8 @@ class CurvatureOptimizer(RuleOptimizer):
         return steps % group["every"] == 0 and (steps > 0 or group.get("timing") != "official")
 
     def _newcomers(self) -> Iterator[bool]:
+        if same(list(self.state), self._every()):
+            return
         for group in self.param_groups:
             if group["missing"] != "raise":  # a parameter may never get a gradient
                 continue
@@ -162,7 +166,7 @@ class CurvatureOptimizer(RuleOptimizer):
                     estimates[param] = -estimates[param]
         return estimates
 
-    def _only_initialises(self, work: list[tuple[int, Tensor, Tensor]]) -> bool:
+    def _only_initialises(self, work: Sequence[Members]) -> bool:
         return self._pending is None and super()._only_initialises(work)
 
     def _settled(self) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hessiod.backends import kernels
 from hessiod.backends.kernels import triton_code
+from hessiod.backends_torch.arrays import Arrays
 from hessiod.core.errors import BackendUnavailable, InvalidArgument
 from hessiod.core.rule import Kernel
 from hessiod.core.trace import Program, passes
@@ -101,7 +102,7 @@ def working_of(param: str) -> str:
 
 
 class TritonBatch:
-    """Parameters of a group on one device that one launch a pass moves; see :class:`hessiod.backends_torch.fast.Batch`.
+    """Parameters of a group on one device that one launch a pass moves, as ``plans.Batch``.
 
     Tables go to the device when they change: sizes once, addresses when a gradient is a new tensor, scalars each step.
     """
@@ -114,17 +115,16 @@ class TritonBatch:
         self.width = len(sweep.program.operands)
         self.sent: dict[str, tuple[Any, Tensor]] = {}
 
-    def add(self, arrays: Sequence[Tensor]) -> None:
+    def add(self, place: int, arrays: Sequence[Tensor]) -> None:
         """Add a parameter's arrays, in the order of the program's operands."""
+        self.places.append(place)
         self.sizes.append(arrays[0].numel())
         self.table.extend(tensor.data_ptr() for tensor in arrays)
 
-    def run(
-        self, inputs: Sequence[Sequence[Tensor]], rows: Sequence[int], scalars: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def run(self, inputs: Sequence[Arrays], rows: Sequence[int], scalars: Sequence[Mapping[str, Any]]) -> None:
         """Move them; ``inputs`` are all gradients and, perhaps, all estimates of the group."""
-        for column, tensors in enumerate(inputs, start=self.width - len(inputs)):
-            self.table[column :: self.width] = [tensors[place].data_ptr() for place in self.places]
+        for column, given in enumerate(inputs, start=self.width - len(inputs)):
+            self.table[column :: self.width] = given.addresses_at(self.places)
         names = self.sweep.program.graph.scalars
         numbers = torch.tensor([[float(row[name]) for name in names] for row in scalars], dtype=torch.float64)
         own = [rows[place] for place in self.places]

@@ -23,6 +23,11 @@ def loaded(source: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(disk.library(name, lambda target: compiler.compile_library(source, target))))
 
 
+def table(values: Sequence[int]) -> array[int]:
+    """Whole numbers as compiled code reads them."""
+    return values if isinstance(values, array) else array("q", values)
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A compiled program.
@@ -60,8 +65,8 @@ class Sweep:
         """
         names = self.program.graph.scalars
         numbers = array("d", [float(row[name]) for row in scalars for name in names])
-        tables = [values if isinstance(values, array) else array("q", values) for values in (sizes, pointers, rows)]
-        addresses = [table.buffer_info()[0] for table in tables]
+        tables = [table(values) for values in (sizes, pointers, rows)]
+        addresses = [values.buffer_info()[0] for values in tables]
         self.function(len(sizes), *addresses, numbers.buffer_info()[0], threads)
 
 
@@ -93,6 +98,13 @@ def finite_check() -> Callable[..., int]:
     return function
 
 
+def kinds(dtypes: Sequence[str]) -> array[int]:
+    """The numbers of some dtypes."""
+    if len(set(dtypes)) == 1:
+        return array("q", [cpp.KINDS[dtypes[0]]]) * len(dtypes)
+    return array("q", map(cpp.KINDS.__getitem__, dtypes))
+
+
 def first_nonfinite(sizes: Sequence[int], pointers: Sequence[int], dtypes: Sequence[str], threads: int) -> int | None:
     """The place of the first dense array that holds NaN or infinity.
 
@@ -100,6 +112,6 @@ def first_nonfinite(sizes: Sequence[int], pointers: Sequence[int], dtypes: Seque
     >>> first_nonfinite([2, 2], [fine.buffer_info()[0], bad.buffer_info()[0]], ["float32", "float32"], threads=1)
     1
     """
-    where = [array("q", values) for values in (sizes, pointers, map(cpp.KINDS.__getitem__, dtypes))]
+    where = [table(values) for values in (sizes, pointers, kinds(dtypes))]
     place = finite_check()(len(sizes), *[values.buffer_info()[0] for values in where], threads)
     return None if place == len(sizes) else place

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.fast import first_nonfinite
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.discover import AnyLayer
@@ -85,7 +86,7 @@ def trust_scale(change: Tensor, clip: float | None) -> float:
 
 def first_unusable(directions: Mapping[Tensor, Tensor]) -> Tensor | None:
     """The first parameter whose direction is not finite."""
-    place = first_nonfinite(list(directions.values()))
+    place = first_nonfinite([Arrays(list(directions.values()))])
     return None if place is None else list(directions)[place]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hessiod.backends.kronecker.settings import CHECKED, check_settings
 from hessiod.backends_torch.adapter import RuleOptimizer
+from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, check_loss
 from hessiod.backends_torch.fast import advance
 from hessiod.backends_torch.kronecker import blocks
@@ -224,19 +225,19 @@ class KroneckerOptimizer(RuleOptimizer):
         return found is not None and self._ranks.largest(float(found)) > 0
 
     def _step(self) -> None:
-        work = list(self._work())
+        work = self._work()
         if not work:
             raise InvalidState("step: no parameter has a gradient; call loss.backward() first")
         values = [self.checked_values(group) for group in self.param_groups]
         self._check_settings()
         scale = vars(self).get("grad_scale")
-        scale, raw = 1.0 if scale is None else float(scale), {param: grad for _, param, grad in work}
+        scale, raw = 1.0 if scale is None else float(scale), dict(pair for members in work for pair in members.pairs())
         wanted = self._due.among(raw)
         found = self._statistics(wanted, scale)
         grads = self._ranks.average_gradients(wide(raw, scale))
         seen = list((grads if self._ranks.spread else raw).values())
         parts: Any = dict(enumerate(part for statistics in found.values() for part in statistics.values()))
-        if not self._ranks.agreed(lambda: self._finite(seen, parts) or None):
+        if not self._ranks.agreed(lambda: self._finite([Arrays(seen)], parts) or None):
             return
         fresh = self._ranks.agreed(lambda: self._refreshed(found)) or {}
         directions = self._directions(grads, fresh)
@@ -248,11 +249,9 @@ class KroneckerOptimizer(RuleOptimizer):
             self._states.store(layer, new)
         if wanted:
             self._ranks.share_numbers(fresh, self.param_groups)
-        moves = [
-            (index, param, directions.by_param.get(param, grads[param])) for index, param, _ in work if param in grads
-        ]
+        ways = {param: directions.by_param.get(param, grad) for param, grad in grads.items()}
         scales = [usable if group["covered"] else 1.0 for group in self.param_groups]
-        advance(self, moves, values, None, scales)
+        advance(self, [members.along(ways) for members in work], values, None, scales)
         self._moved_by(grads)
         self._ranks.share_weights(list(raw))
         for group in self.param_groups:

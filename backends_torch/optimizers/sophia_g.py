@@ -92,18 +92,20 @@ class SophiaG(Sophia):
         Their number is given later, to ``step(bs=...)``: in this loop h is the curvature divided by it.
         """
         self._keep_to_official("update_hessian")
-        work = list(self._work())
-        if not self._finite([grad for *_, grad in work], None):
+        work = self._work()
+        if not self._finite([members.grads for members in work], None):
             return
         for group in self.param_groups:
             group["official"] = True
-        for index, param, grad in work:
-            group, estimate = self.param_groups[index], gnb_kernel(xp, widened(grad), **gnb_scalars(count=1.0))
+        for members in work:
+            group = self.param_groups[members.group]
             rule = self.rule_of(group)
             assert rule.refresh is not None
-            state = self._state(rule, param)
-            state["refreshes"] += 1
-            eagerly((rule.refresh,), {**state, "estimate": estimate}, {**self.values_of(group), **state})
+            for param, grad in members.pairs():
+                estimate = gnb_kernel(xp, widened(grad), **gnb_scalars(count=1.0))
+                state = self._state(rule, param)
+                state["refreshes"] += 1
+                eagerly((rule.refresh,), {**state, "estimate": estimate}, {**self.values_of(group), **state})
 
     def step(self, closure: Callable[[], Any] | None = None, *, bs: float | None = None) -> Any:
         """Take one step.

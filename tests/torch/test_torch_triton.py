@@ -11,7 +11,8 @@ from hessiod.backends import kernels
 from hessiod.backends.kernels import triton_code
 from hessiod.backends.numpy import run as run_numpy
 from hessiod.backends_torch import triton_sweep
-from hessiod.backends_torch.fast import DTYPES, batch_for
+from hessiod.backends_torch.arrays import DTYPES, Arrays
+from hessiod.backends_torch.plans import batch_for
 from hessiod.backends_torch.triton_sweep import TritonBatch, functions_of
 from hessiod.conformance.enclosure import enclose
 from hessiod.conformance.inputs import SHAPES, hard_array
@@ -38,8 +39,7 @@ def batch_of(name, dtype, tensors):
     batch = batch_for(PROGRAMS[name], (kind, kind, torch.float64 if dtype == "float64" else torch.float32), CPU)
     assert isinstance(batch, TritonBatch)
     for place, arrays in enumerate(tensors):
-        batch.places.append(place)
-        batch.add([arrays[operand] for operand in batch.sweep.program.operands])
+        batch.add(place, [arrays[operand] for operand in batch.sweep.program.operands])
     return batch
 
 
@@ -176,11 +176,11 @@ def test_addresses_are_sent_only_when_they_change():
     program = Program(PROGRAMS["sgd"])
     batch = batch_of("sgd", "float32", [{"param": param, "grad": grad}])
     scalars = [program.scalars_from({"lr": 1.0, "weight_decay": 0.0})]
-    batch.run([[grad]], [0], scalars)
+    batch.run([Arrays([grad])], [0], scalars)
     sent = batch.sent["table"][1]
-    batch.run([[grad]], [0], scalars)
+    batch.run([Arrays([grad])], [0], scalars)
     assert batch.sent["table"][1] is sent
-    batch.run([[torch.full((5,), 2.0)]], [0], scalars)
+    batch.run([Arrays([torch.full((5,), 2.0)])], [0], scalars)
     assert batch.sent["table"][1] is not sent
     assert param.tolist() == [-4.0] * 5
 
