@@ -108,7 +108,7 @@ class Engine:
             graph = list(nodes(scalar(self.session.run(closure))))
         sharded = self.session.sharded
         if self.method == "finite-difference":
-            refusals.refuse_half_precision(self.params, graph, places)
+            refusals.refuse_half_precision(self.params, graph, places, sharded)
             by_backward = sharded is not None or refusals.reentrant_checkpoint(graph) is not None
             return Settled(self.method, by_backward)
         refusals.refuse_sharded(sharded)

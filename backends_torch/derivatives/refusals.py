@@ -83,8 +83,13 @@ def refuse_reentrant(graph: Sequence[Any], places: Places) -> None:
         )
 
 
-def refuse_half_precision(params: list[Tensor], graph: Sequence[Any], places: Places) -> None:
+def refuse_half_precision(
+    params: list[Tensor], graph: Sequence[Any], places: Places, sharded: nn.Module | None
+) -> None:
     """Raise where differences would drown in rounding."""
+    way_out = 'run this closure without autocast, or use method="reverse"'
+    if sharded is not None:
+        way_out = "leave MixedPrecisionPolicy(param_dtype=) out, or use gauss_newton_diagonal (SophiaG)"
     for place, param in enumerate(params):
         if param.dtype.itemsize < 4:
             raise InvalidArgument(
@@ -96,7 +101,7 @@ def refuse_half_precision(params: list[Tensor], graph: Sequence[Any], places: Pl
         first = min(halved, key=lambda node: node._sequence_nr())
         raise InvalidArgument(
             f"method: found 'finite-difference' with {half_precision(first)} arithmetic {places.of(first)}, expected "
-            'float32 or float64 all through; run this closure without autocast, or use method="reverse"'
+            f"float32 or float64 all through; {way_out}"
         )
 
 

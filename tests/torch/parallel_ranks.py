@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import warnings
 from functools import partial
@@ -48,6 +49,23 @@ DDP = {
     "unused": dict(find_unused_parameters=True),
     "no-sync": {},
 }
+HALF = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32)
+
+
+class Halved(nn.Module):
+    """What FSDP2 under :data:`HALF` works out: the parts of a batch one by one, with weights in bfloat16."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.net, self.parts = Net(torch.float32), parts
+
+    def forward(self, x):
+        return torch.cat([self.halved(rows.bfloat16()) for rows in x.chunk(self.parts)]).float()
+
+    def halved(self, rows):
+        """Weights are cast for each part anew, so that its gradients are in float32 before they are added."""
+        half = {name: param.bfloat16() for name, param in self.net.named_parameters()}
+        return torch.func.functional_call(self.net, half, rows)
 
 
 class Net(nn.Module):
@@ -110,10 +128,10 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in found])
 
 
-def alone(name, **settings):
+def alone(name, halved=0, **settings):
     """What one process ends with that has the whole batch."""
     make = (DIAGONAL | KRONECKER)[name]
-    model = Net(settings.get("dtype", torch.float64))
+    model = Halved(halved) if halved else Net(settings.get("dtype", torch.float64))
     return train(model, make(model if name in KRONECKER else model.parameters()), **settings)
 
 
@@ -166,17 +184,22 @@ def kronecker(name, rank, ranks):
     return train(model, KRONECKER[name](model, process_group=True), rank, ranks)
 
 
-def sharded(name, rank, ranks, mesh=None, coordinate=None, policy=None):
-    model = shard(Net(), mesh, policy)
+def sharded(name, rank, ranks, mesh=None):
+    model = shard(Net(), mesh)
     opt = DIAGONAL[name](model.parameters())
     return train(model, opt, rank, ranks, fresh=True, method=method_of(name))
 
 
-def shard(model, mesh=None, policy=None):
+def shard(model, mesh=None, policy=MixedPrecisionPolicy()):  # noqa: B008 - frozen
     mesh = mesh or init_device_mesh("cpu", (dist.get_world_size(),))
-    for part in (model.inner, model.up, model.down, model):
-        fully_shard(part, mesh=mesh, mp_policy=policy or MixedPrecisionPolicy())
-    return model
+    for part in (model.inner, model.up, model.down):
+        fully_shard(part, mesh=mesh, mp_policy=dataclasses.replace(policy, output_dtype=None))
+    return fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+def sharded_in_half_precision(name, rank, ranks):
+    model = shard(Net(torch.float32), policy=HALF)
+    return train(model, DIAGONAL[name](model.parameters()), rank, ranks, fresh=True, dtype=torch.float32)
 
 
 def split(model, mesh):
@@ -277,6 +300,7 @@ def refusals(rank, ranks):
     x, y = (part.chunk(ranks)[rank] for part in batch(0))
     static = DistributedDataParallel(Net(), static_graph=True)
     whole, split = shard(Net()), globals()["split"](Net(), init_device_mesh("cpu", (ranks,)))
+    halved = shard(Net(torch.float32), policy=HALF)
     found = {
         "static": refusal(
             lambda: SophiaG(static.parameters()).update_curvature(
@@ -294,6 +318,11 @@ def refusals(rank, ranks):
         ),
         "tensor, exact": refusal(
             lambda: SophiaH(split.parameters()).update_curvature(closure=lambda: loss_and_logits(split, x, y)[0])
+        ),
+        "fsdp2, half precision": refusal(
+            lambda: SophiaH(halved.parameters()).update_curvature(
+                closure=lambda: loss_and_logits(halved, x.float(), y)[0], method="finite-difference"
+            )
         ),
         "kronecker": refusal(lambda: KFAC(whole, lr=0.1, process_group=True)),
     }

@@ -16,15 +16,33 @@ from hessiod.backends import parallel_cost as cost
 
 
 def data_parallel(name, variant="plain", dtype=torch.float64):
-    return name, partial(grid.data_parallel, name, variant, dtype)
+    settings = dict(micro=2 if variant == "no-sync" else 1, fresh=variant == "static-graph", dtype=dtype)
+    return name, partial(grid.data_parallel, name, variant, dtype), settings
+
+
+def kronecker(name):
+    return name, partial(grid.kronecker, name), {}
+
+
+def split(way, name):
+    """Weights that are split over processes: curvature from closures."""
+    return name, partial(way, name), dict(fresh=True, method=grid.method_of(name))
+
+
+def half_precision(name):
+    return name, partial(grid.sharded_in_half_precision, name), dict(fresh=True, dtype=torch.float32, halved=2)
 
 
 FAST = {
     **{f"ddp plain {name}": data_parallel(name) for name in grid.DIAGONAL},
     "ddp no-sync sophia-g": data_parallel("sophia-g", "no-sync"),
-    **{f"kronecker {name}": (name, partial(grid.kronecker, name)) for name in grid.KRONECKER},
-    **{f"fsdp2 {name}": (name, partial(grid.sharded, name)) for name in ("sophia-g", "sophia-h", "apollo", "adamw")},
-    "tensor parallel apollo-stable": ("apollo-stable", partial(grid.tensor_parallel, "apollo-stable")),
+    "ddp static-graph sophia-g": data_parallel("sophia-g", "static-graph"),
+    "ddp bucket-view sophia-h": data_parallel("sophia-h", "bucket-view"),
+    **{f"kronecker {name}": kronecker(name) for name in grid.KRONECKER},
+    **{f"fsdp2 {name}": split(grid.sharded, name) for name in ("sophia-g", "sophia-h", "apollo", "adamw")},
+    "hybrid sophia-g": split(grid.hybrid, "sophia-g"),
+    "half precision sophia-g": half_precision("sophia-g"),
+    "tensor parallel apollo-stable": split(grid.tensor_parallel, "apollo-stable"),
 }
 WIDE = {
     **{
@@ -33,13 +51,14 @@ WIDE = {
         for dtype in (torch.float64, torch.float32)
         for name in grid.DIAGONAL
     },
-    **{f"kronecker {name}": (name, partial(grid.kronecker, name)) for name in grid.KRONECKER},
-    **{f"fsdp2 {name}": (name, partial(grid.sharded, name)) for name in grid.DIAGONAL},
-    **{f"tensor parallel {name}": (name, partial(grid.tensor_parallel, name)) for name in grid.DIAGONAL},
+    **{f"kronecker {name}": kronecker(name) for name in grid.KRONECKER},
+    **{f"fsdp2 {name}": split(grid.sharded, name) for name in grid.DIAGONAL},
+    **{f"tensor parallel {name}": split(grid.tensor_parallel, name) for name in grid.DIAGONAL},
 }
+HALF = {f"half precision {name}": half_precision(name) for name in grid.DIAGONAL.keys() - grid.HUTCHINSON}
 MESHES = {
-    **{f"hybrid {name}": (name, partial(grid.hybrid, name)) for name in grid.DIAGONAL},
-    **{f"fsdp2 and tensor {name}": (name, partial(grid.sharded_and_split, name)) for name in grid.DIAGONAL},
+    **{f"hybrid {name}": split(grid.hybrid, name) for name in grid.DIAGONAL},
+    **{f"fsdp2 and tensor {name}": split(grid.sharded_and_split, name) for name in grid.DIAGONAL},
 }
 TOLERANCE = 1e-5
 """Relative to the weights' norm. In float64 the largest is 3e-9, where curvature is from differences; else 1e-14."""
@@ -50,26 +69,23 @@ def bound(name, settings):
 
     AdaHessian, which divides by the root of a small curvature, ends 2e-5 from there; the others, 6e-7.
     """
-    if settings["dtype"] == torch.float64:
+    if settings.get("dtype") != torch.float32 or "halved" in settings:
         return TOLERANCE
     exact = grid.alone(name, **settings | {"dtype": torch.float64})
     rounded = grid.alone(name, **settings).double()
     return max(TOLERANCE, 2 * float((rounded - exact).norm() / exact.norm()))
 
 
-def compare(cases, ranks, folder):
+def runs(cases):
+    """What processes do for each case."""
+    return {label: run for label, (_, run, _) in cases.items()}
+
+
+def compare(found, cases):
     """Every rank's weights are the same bit for bit, and near those of one process."""
-    found = grid.run({label: case for label, (_, case) in cases.items()}, ranks, folder)
     alone, wrong = {}, {}
-    for label, (name, _) in cases.items():
-        split = not label.startswith(("ddp", "kronecker"))
-        settings = dict(
-            micro=2 if "no-sync" in label else 1,
-            fresh=split,
-            method=grid.method_of(name) if split else "auto",
-            dtype=torch.float32 if "float32" in label else torch.float64,
-        )
-        key = (name, *settings.values())
+    for label, (name, _, settings) in cases.items():
+        key = (name, *sorted(settings.items(), key=str))
         if key not in alone:
             alone[key] = grid.alone(name, **settings), bound(name, settings)
         expected, allowed = alone[key]
@@ -81,44 +97,53 @@ def compare(cases, ranks, folder):
     assert not wrong
 
 
-def test_two_processes_train_what_one_trains(tmp_path):
-    compare(FAST, 2, tmp_path)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_every_optimizer_in_every_way_of_being_spread(ranks, tmp_path):
-    compare(WIDE | (MESHES if ranks == 4 else {}), ranks, tmp_path)
+    cases = WIDE | {1: {}, 2: HALF, 4: MESHES}[ranks]
+    compare(grid.run(runs(cases), ranks, tmp_path), cases)
 
 
 ESTIMATORS = {"sophia-g": ("gauss-newton-bartlett",), "sophia-h": ("hutchinson", 2)}
-SPREAD = {f"{way} {name}": partial(grid.costs, way, name) for way in ("ddp", "fsdp2") for name in ESTIMATORS}
+SPREAD = {(way, name): partial(grid.costs, way, name) for way in ("ddp", "fsdp2") for name in ESTIMATORS}
 SAID = {
     "static": "static_graph=True, which takes the first use .* pass closure=",
     "fsdp2, graph": "fully_shard .FSDP2. has split.* method='finite-difference'",
     "fsdp2, exact": 'fully_shard .FSDP2. on Net.*method="finite-difference"',
     "tensor, graph": "tensor parallelism has split.*method='finite-difference'",
     "tensor, exact": 'tensor parallelism .DTensor weights. on Linear.*method="finite-difference"',
+    "fsdp2, half precision": r"bfloat16 arithmetic in .*leave MixedPrecisionPolicy\(param_dtype=\) out, .*SophiaG",
     "kronecker": "split over processes.*pass process_group=True",
     "nan": "NonFinite: the gradient of parameter .group 0, position 0",
 }
 
 
-def test_costs_are_the_models_and_refusals_name_the_way_out(tmp_path):
-    """One start of two processes for both."""
-    found = grid.run({**SPREAD, "refused": grid.refusals}, 2, tmp_path)
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What two processes found; all fast tests share their start."""
+    return grid.run(runs(FAST) | SPREAD | {"refused": grid.refusals}, 2, tmp_path_factory.mktemp("two"))
+
+
+def test_two_processes_train_what_one_trains(two):
+    compare(two, FAST)
+
+
+def test_costs_are_the_models(two):
     shapes = [tuple(param.shape) for param in grid.Net().parameters()]
     for label in SPREAD:
-        way, name = label.split()
+        way, name = label
         sharded, settings = way == "fsdp2", ESTIMATORS[name]
-        assert max(rank[label]["state"] for rank in found) == cost.state_bytes(shapes, 2, 2, sharded), label
-        assert found[0][label]["step"] == cost.pass_bytes(shapes, 2, sharded), label
+        assert max(rank[label]["state"] for rank in two) == cost.state_bytes(shapes, 2, 2, sharded), label
+        assert two[0][label]["step"] == cost.pass_bytes(shapes, 2, sharded), label
         expected = cost.refresh_bytes(shapes, 2, sharded, *settings)
         if sharded:  # what a loss of its own gathers; the counts go by all_reduce
-            assert abs(found[0][label]["refresh"] - expected) <= 24, label
+            assert abs(two[0][label]["refresh"] - expected) <= 24, label
         else:
-            assert found[0][label]["refresh"] == {"all_reduce": expected}, label
-    for rank in found:
+            assert two[0][label]["refresh"] == {"all_reduce": expected}, label
+
+
+def test_refusals_name_the_way_out(two):
+    for rank in two:
         for setting, pattern in SAID.items():
             assert re.search(pattern, rank["refused"][setting]), (setting, rank["refused"][setting])
         assert rank["refused"]["steps"] == 0
