@@ -3,8 +3,8 @@
 MindSpore's graphs see what is written there (a compiled graph reads a parameter's memory at every run), and its CPU
 kernels run one by one, each over whole arrays. So a step that starts on the host, ``TrainStep``'s for one, leaves the
 graph after the gradients: the scalars come out of a small graph, the arrays are moved by one call. Inside somebody
-else's graph the step stays in that graph. Both give the same bits, but for sums and powers, and for denormal numbers,
-which graphs flush to zero.
+else's graph the step stays in that graph. Both give the same bits, but for sums and powers, for second derivatives,
+which round otherwise in another graph, and for denormal numbers, which graphs flush to zero.
 """
 
 from __future__ import annotations

@@ -296,7 +296,8 @@ class KroneckerOptimizer(RuleOptimizer):
                 "step: the gradients were unscaled with scaler.unscale_, and the scale of those in the statistics is "
                 f"not known; construct {type(self).__name__} with grad_scaler=scaler, or use fisher='monte-carlo'"
             )
-        return scale / (self._capture.sums.number or 1.0)
+        number = self._capture.sums.number
+        return scale / ((self._ranks.mean(number) if self._targets_of_all else number) or 1.0)
 
     def _refreshed(self, found: Mapping[AnyLayer, dict[str, Tensor]]) -> dict[AnyLayer, dict[str, Any]]:
         """New entries of the layers' state, from statistics and from inverses that are due."""

@@ -92,13 +92,19 @@ def alone(rule):
     return train
 
 
-def trajectory(folder, place, case):
-    """A rule in a mode: "SophiaG-graph"; the processes take turns in training alone."""
+def trajectory(train, case):
+    """The weights of a rule in a mode: "SophiaG-graph"."""
     rule, mode = case.split("-")
     ms.set_context(mode=MODES[mode])
-    np.save(folder / f"{case}-rank{get_rank()}.npy", weights(together(rule)))
-    if get_rank() == place % get_group_size():
-        np.save(folder / f"{case}-alone.npy", weights(alone(rule)))
+    return weights(train(rule))
+
+
+def trajectories(folder, cases):
+    """Every case together; then each process trains its share of them alone, with nobody waiting for it."""
+    for case in cases:
+        np.save(folder / f"{case}-rank{get_rank()}.npy", trajectory(together, case))
+    for case in cases[get_rank() :: get_group_size()]:
+        np.save(folder / f"{case}-alone.npy", trajectory(alone, case))
 
 
 def refusals(folder):
@@ -140,5 +146,4 @@ if __name__ == "__main__":
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
     folder = Path(sys.argv[1])
     refusals(folder)
-    for number, name in enumerate(sys.argv[2:]):
-        trajectory(folder, number, name)
+    trajectories(folder, sys.argv[2:])
