@@ -17,6 +17,7 @@ from threading import RLock
 from types import FunctionType
 from typing import Any
 
+import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore._c_expression import PrimitiveFunction_
 from mindspore.graph._parse import parser
@@ -35,6 +36,8 @@ class Substitutions(dict):
 
     def __init__(self, own: dict[Any, Any]) -> None:
         super().__init__(own)
+        on_cpu = ms.get_context("device_target") == "CPU"
+        self.operators = cures.OPERATORS | (cures.FASTER if on_cpu else {})
         self.made: dict[int, tuple[Any, Any]] = {}
         self.parameters: dict[int, Parameter] = {}
         self.cells: dict[int, nn.Cell] = {}
@@ -62,17 +65,17 @@ class Substitutions(dict):
     def replacement(self, thing: Any) -> Any:
         """What to trace for an operator or an operator's class; None to leave it."""
         if isinstance(thing, type):
-            return cures.OPERATORS.get(thing.__name__) if issubclass(thing, ops.Primitive) else None
+            return self.operators.get(thing.__name__) if issubclass(thing, ops.Primitive) else None
         if isinstance(thing, FunctionType):
             return cures.FUNCTIONS.get(thing)
         if isinstance(thing, PrimitiveFunction_) and not isinstance(thing, ops.Primitive):
             return cures.CALLED.get(thing.name)
-        if not isinstance(thing, ops.Primitive) or thing.name not in cures.OPERATORS:
+        if not isinstance(thing, ops.Primitive) or thing.name not in self.operators:
             return None
         if getattr(thing, "is_hessiods_own", False):
             return None
         if id(thing) not in self.made:
-            self.made[id(thing)] = thing, cures.OPERATORS[thing.name].like(thing)
+            self.made[id(thing)] = thing, self.operators[thing.name].like(thing)
         return self.made[id(thing)][1]
 
 

@@ -1,5 +1,5 @@
-"""What is traced in the place of operators whose derivatives MindSpore has wrong or lacks."""
+"""What is traced in the place of operators whose derivatives MindSpore has wrong, or slow, or lacks."""
 
-from hessiod.backends_mindspore.derivatives.cures.registry import CALLED, DERIVATIVES, FUNCTIONS, OPERATORS
+from hessiod.backends_mindspore.derivatives.cures.registry import CALLED, DERIVATIVES, FASTER, FUNCTIONS, OPERATORS
 
-__all__ = ["CALLED", "DERIVATIVES", "FUNCTIONS", "OPERATORS"]
+__all__ = ["CALLED", "DERIVATIVES", "FASTER", "FUNCTIONS", "OPERATORS"]
