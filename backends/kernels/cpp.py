@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from hessiod.core.trace import Graph, Pass, Program, passes
@@ -61,47 +61,57 @@ def function(number: int, program: Program, dtypes: Mapping[str, str]) -> str:
     graph, working = program.graph, "double" if dtypes["param"] == "float64" else "float"
     storage = {name: STORAGE[dtypes[name]] if name in dtypes else working for name in program.operands}
     sweeps = passes(graph)
-    body = "\n".join(loop(place, sweep, graph, storage) for place, sweep in enumerate(sweeps))
+    loops = [loop(f"pass_{place}", sweep, graph, storage) for place, sweep in enumerate(sweeps)]
+    loops += [
+        loop(f"sparing_{place}", sweep, graph, storage, dict(sweep.spared))
+        for place, sweep in enumerate(sweeps)
+        if sweep.spared
+    ]
     driver = DRIVER if graph.elementwise else REDUCING_DRIVER
     return driver.format(
         number=number,
         working=working,
         arrays=len(program.operands),
         scalars=len(graph.scalars),
-        loops=body,
+        loops="\n".join(loops),
         singles=sum(len(sweep.sums) + len(sweep.singles) for sweep in sweeps) or 1,
         passes=reducing_passes(sweeps, graph) if not graph.elementwise else "",
         sums=max(len(sweep.sums) for sweep in sweeps),
     )
 
 
-def loop(place: int, sweep: Pass, graph: Graph, storage: Mapping[str, str]) -> str:
-    """The function of one pass over ``n`` entries from ``begin``."""
-    written = {name for name, _ in sweep.stores}
-    read = {graph.nodes[node].name for node in sweep.loads}
+def loop(name: str, sweep: Pass, graph: Graph, storage: Mapping[str, str], zeros: Collection[int] = ()) -> str:
+    """The function of one pass over ``n`` entries from ``begin``; operands in ``zeros`` are not read."""
+    written = {array for array, _ in sweep.stores}
+    read = {graph.nodes[node].name for node in sweep.loads if node not in zeros}
     pointers = []
-    for index, (name, dtype) in enumerate(storage.items()):
-        if name in read | written:
-            constant = "" if name in written else "const "
+    for index, (array, dtype) in enumerate(storage.items()):
+        if array in read | written:
+            constant = "" if array in written else "const "
             pointers.append(
-                f"{constant}{dtype}* __restrict const {name} = ({constant}{dtype}*)arrays[{index}] + begin;"
+                f"{constant}{dtype}* __restrict const {array} = ({constant}{dtype}*)arrays[{index}] + begin;"
             )
-    entry = [f"const T v{node} = load({graph.nodes[node].name}[i]);" for node in sweep.loads]
+    entry = [f"const T v{node} = {loaded(graph.nodes[node].name, node in zeros)};" for node in sweep.loads]
     entry += [assignment(node, graph) for node in sweep.body]
-    entry += [f"store({name}[i], v{node});" for name, node in sweep.stores]
+    entry += [f"store({array}[i], v{node});" for array, node in sweep.stores]
     adds = [f"lanes{index}[j] += double(v{graph.nodes[node].inputs[0]});" for index, node in enumerate(sweep.sums)]
     lines = [*pointers, *numbers(graph)]
     if sweep.sums:
         lines += [f"double lanes{index}[LANES] = {{}};" for index in range(len(sweep.sums))]
         body = indented([*entry, *adds], 6)
-        fetches = [f"fetch({name} + start);" for name in storage if name in read]
+        fetches = [f"fetch({array} + start);" for array in storage if array in read]
         lines += LANES_LOOP.format(fetches=indented(fetches, 2), entry=body).splitlines()
         lines += [f"sums[{index}] = folded(lanes{index});" for index in range(len(sweep.sums))]
     else:
-        fetches = [f"fetch({name} + start);" for name in storage if name in read]
+        fetches = [f"fetch({array} + start);" for array in storage if array in read]
         lines += BLOCK_LOOP.format(fetches=indented(fetches, 2), entry=indented(entry, 4)).splitlines()
     unused = [] if sweep.sums else ["(void)sums;"]
-    return PASS.format(place=place, lines=indented([*lines, *unused], 2))
+    return PASS.format(name=name, lines=indented([*lines, *unused], 2))
+
+
+def loaded(array: str, spared: bool) -> str:
+    """An operand's entry, or zero for one that is spared."""
+    return "0" if spared else f"load({array}[i])"
 
 
 def numbers(graph: Graph) -> list[str]:
@@ -140,7 +150,10 @@ def reducing_passes(sweeps: Sequence[Pass], graph: Graph) -> str:
     """For each pass: the sweep over chunks, then its sums in the order of the chunks, then the numbers from them."""
     order, lines = single_places(graph), []
     for number, sweep in enumerate(sweeps):
-        lines.append(f"sweep<pass_{number}>(size, arrays, scalars, singles, sums, threads, {str(number > 0).lower()});")
+        backwards = str(number > 0).lower()
+        lines.append(
+            f"sweep({chosen(number, sweep, graph)}, size, arrays, scalars, singles, sums, threads, {backwards});"
+        )
         if not sweep.sums:
             continue
         lines += ["{", *[f"  {line}" for line in numbers(graph) if "singles" not in line]]
@@ -160,13 +173,19 @@ def reducing_passes(sweeps: Sequence[Pass], graph: Graph) -> str:
     return indented(lines, 2)
 
 
+def chosen(number: int, sweep: Pass, graph: Graph) -> str:
+    """The function of a pass: the one that reads less, where the scalars that allow it are zero."""
+    scalars = [f"scalars[{graph.scalars.index(graph.nodes[scalar].name)}] == 0" for _, scalar in sweep.spared]
+    return f"{' && '.join(scalars)} ? sparing_{number} : pass_{number}" if scalars else f"pass_{number}"
+
+
 def indented(lines: Sequence[str], by: int) -> str:
     """Lines behind some spaces."""
     return "\n".join(" " * by + line for part in lines for line in part.split("\n"))
 
 
 PASS = """\
-void pass_{place}(Index begin, Index n, void* const* arrays, const T* scalars, const T* singles, double* sums) {{
+void {name}(Index begin, Index n, void* const* arrays, const T* scalars, const T* singles, double* sums) {{
   (void)singles;
 {lines}
 }}
@@ -244,9 +263,8 @@ double total(const std::vector<double>& sums, int index, Index size) {{
 using Sweep = void (*)(Index, Index, void* const*, const T*, const T*, double*);
 
 // Every other sweep runs backwards, and finds in the cache what the one before has read last.
-template <Sweep sweep_chunk>
-void sweep(Index size, void* const* arrays, const T* scalars, const T* singles, std::vector<double>& sums,
-           Index threads, bool backwards) {{
+void sweep(Sweep sweep_chunk, Index size, void* const* arrays, const T* scalars, const T* singles,
+           std::vector<double>& sums, Index threads, bool backwards) {{
   const Index chunks = (size + CHUNK - 1) / CHUNK;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (Index number = 0; number < chunks; ++number) {{

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from hessiod.core.trace.graph import ARRAY, REDUCTIONS, SCALAR, Graph
@@ -14,6 +15,8 @@ class Pass:
     ``loads`` are the operands it reads, ``body`` the operations on each entry, ``sums`` the reductions that are
     complete when it ends, ``singles`` the numbers that can be worked out then. ``stores`` pairs the names of arrays
     with the nodes written to them: in the last pass only, because earlier ones must leave the operands as they are.
+    ``spared`` pairs loads with scalars: operands that reach the sums only times a scalar, and need not be read where it
+    is zero. They would add zeros, or, where an entry is infinite, the NaN that the last pass gives that entry anyway.
     """
 
     loads: tuple[int, ...]
@@ -21,6 +24,7 @@ class Pass:
     sums: tuple[int, ...]
     singles: tuple[int, ...]
     stores: tuple[tuple[str, int], ...]
+    spared: tuple[tuple[int, int], ...] = ()
 
 
 def levels(graph: Graph) -> list[int]:
@@ -59,7 +63,8 @@ def passes(graph: Graph) -> tuple[Pass, ...]:
         if reached:
             loads = tuple(place for place in reached if graph.nodes[place].op == "operand")
             body = tuple(place for place in reached if graph.nodes[place].op != "operand")
-            found.append(Pass(loads, body, sums, singles, stores if final else ()))
+            spared = () if final else tuple(_spared(graph, loads, body, wanted))
+            found.append(Pass(loads, body, sums, singles, stores if final else (), spared))
     return tuple(found)
 
 
@@ -74,12 +79,28 @@ def _reached(graph: Graph, places: list[int]) -> list[int]:
     return sorted(reached)
 
 
-def traffic(graph: Graph) -> int:
+def _spared(
+    graph: Graph, loads: tuple[int, ...], body: tuple[int, ...], summed: list[int]
+) -> Iterator[tuple[int, int]]:
+    """The loads whose only use is a product with a scalar, and that scalar."""
+    for load in loads:
+        users = [graph.nodes[place] for place in body if load in graph.nodes[place].inputs]
+        if graph.nodes[load].name == "grad" or load in summed or len(users) != 1:  # a gradient's factor is never zero
+            continue
+        if users[0].op == "mul":
+            yield from ((load, place) for place in users[0].inputs if graph.nodes[place].op == "scalar")
+
+
+def traffic(graph: Graph, zeros: Collection[str] = ()) -> int:
     """Array entries that are read and written for each entry of the parameter, if nothing stays in a cache.
+
+    ``zeros`` names scalars that are zero.
 
     >>> from hessiod.core import RULES
     >>> from hessiod.core.trace import trace
     >>> {name: 4 * traffic(trace(RULES[name].step)) for name in ("sophia", "adamw", "sgd")}    # bytes in float32
     {'sophia': 24, 'adamw': 28, 'sgd': 12}
     """
-    return sum(len(sweep.loads) + len(sweep.stores) for sweep in passes(graph))
+    sweeps = passes(graph)
+    spared = [scalar for sweep in sweeps for _, scalar in sweep.spared if graph.nodes[scalar].name in zeros]
+    return sum(len(sweep.loads) + len(sweep.stores) for sweep in sweeps) - len(spared)

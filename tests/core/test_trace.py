@@ -81,6 +81,21 @@ def test_a_sum_that_waits_for_another_one_is_one_more_pass():
     assert traffic(graph) == 4
 
 
+def test_a_sum_need_not_read_what_only_a_scalar_of_zero_brings_in():
+    def kernel(xp, x, y, *, a):
+        return x + a * y + xp.sum(x + a * y), y
+
+    def used_twice(xp, x, y, *, a):
+        return (x + xp.sum(a * y + y),)
+
+    graph = trace_function(kernel, ("x", "y"), ("a",), ("x", "y"))
+    first, last = passes(graph)
+    assert [(graph.nodes[load].name, graph.nodes[scalar].name) for load, scalar in first.spared] == [("y", "a")]
+    assert not last.spared
+    assert traffic(graph) - traffic(graph, ["a"]) == 1
+    assert not passes(trace_function(used_twice, ("x", "y"), ("a",), ("x",)))[0].spared
+
+
 def test_the_gradients_factor_is_the_only_scalar_that_a_program_adds():
     rule = RULES["adamw"]
     program = Program((rule.step,))

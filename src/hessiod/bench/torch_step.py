@@ -197,6 +197,18 @@ def streams(params: Params, threads: int) -> Candidates:
     return {label: moving(*shape) for label, shape in STREAMS.items()} | copies
 
 
+def bytes_moved(name: str) -> int:
+    """What a step of a rule in float32 reads and writes for each entry, with its default hyperparameters.
+
+    >>> bytes_moved("sophia"), bytes_moved("apollo-l2")
+    (24, 40)
+    """
+    rule = RULES[name]
+    program = Program((rule.step,))
+    scalars = program.scalars_from({**rule.defaults, "step": 1, "refreshes": 1})
+    return 4 * traffic(program.graph, [scalar for scalar, value in scalars.items() if value == 0])
+
+
 def bandwidth_rows(group: str, params: Params, times: Times, limit: float | None) -> Iterator[Row]:
     """Each step's share of the fastest stream, by the bytes that it cannot do without."""
     count = sum(param.numel() for param in params)
@@ -207,6 +219,6 @@ def bandwidth_rows(group: str, params: Params, times: Times, limit: float | None
     detail = ", ".join(f"{label} {speed:.1f}" for label, speed in speeds.items())
     yield Row(group, best, "", speeds[best], "GB/s", detail=detail)
     for label, (_, name) in OURS.items():
-        moved = 4 * traffic(Program((RULES[name].step,)).graph)
+        moved = bytes_moved(name)
         share = 100 * moved / sizes[best] / times.ratio(label + UNCHECKED, best)
         yield Row(group, label + UNCHECKED, best, share, "%", limit, at_least=True, detail=f"{moved} bytes an entry")
