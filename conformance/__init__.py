@@ -11,6 +11,7 @@
 ``problems``      what level 4 trains, on data that ships with the suite
 ``derivatives``   level 2: gradients and Hessian products of ``objectives`` against golden values
 ``estimators``    level 3: probes, targets, estimates, the Kronecker preconditioner
+``matrices``      level 3: the Kronecker kernels, run in whole by backends without functions
 ``theorems``      level 3: what the papers prove about Apollo, Sophia and AdaHessian
 ``trajectories``  level 4: training runs against golden losses and each other
 ``checkpoints``   level 5: runs that move between backends against those that do not

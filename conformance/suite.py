@@ -17,6 +17,7 @@ from hessiod.conformance.derivatives import derivative_checks
 from hessiod.conformance.estimators import estimator_checks
 from hessiod.conformance.functions import function_checks
 from hessiod.conformance.kernels import kernel_checks
+from hessiod.conformance.matrices import matrix_checks
 from hessiod.conformance.processes import process_checks
 from hessiod.conformance.result import Report, case_set
 from hessiod.conformance.selection import EVERYTHING, NONE_KNOWN, KnownFailures, Selection
@@ -40,6 +41,7 @@ def plan(chosen: Sequence[Listing]) -> list[Check]:
         *(check for backend in backends for check in kernel_checks(backend)),
         *(check for backend in backends for check in derivative_checks(backend)),
         *(check for backend in backends for check in estimator_checks(backend)),
+        *(check for backend in backends for check in matrix_checks(backend)),
         *(check for backend in backends for check in theorem_checks(backend)),
         *trajectory_checks(backends),
         *checkpoint_checks(backends),

@@ -3,13 +3,14 @@
     test_<rule>_<kernel>_<dtype>/model.onnx
     test_<rule>_<kernel>_<dtype>/test_data_set_<n>/input_<i>.pb, output_<i>.pb
 
-Inputs are the arrays of level 1; outputs are the numpy backend's, which agree with every other backend bit for bit
-where only additions, products, quotients and square roots are taken.
+Inputs are the arrays of level 1, and of matrices those of level 3; outputs are the numpy backend's, which agree with
+every other backend bit for bit where only additions, products, quotients and square roots are taken. A matrix product
+is a sum, which may be taken in any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,30 +20,39 @@ from hessiod.backends.checkpoint import write_atomically
 from hessiod.backends.numpy import run
 from hessiod.conformance.inputs import hard_array
 from hessiod.conformance.kernels import SETTINGS, Subject
+from hessiod.conformance.matrices import Call
+from hessiod.core.rule import Kernel
 
 LENGTHS = (2048, 1, 0)
 
 
-def data_sets(subject: Subject, model: ModelProto, dtype: str) -> Iterator[tuple[list[TensorProto], list[TensorProto]]]:
-    """Inputs and outputs, named as in the model, for each length and setting."""
-    kernel, kind = subject.kernel, np.dtype(dtype)
+def calls_of(subject: Subject, dtype: np.dtype) -> Iterator[Call]:
+    """Operands and scalars of every length and setting."""
+    kernel = subject.kernel
     for length in LENGTHS:
-        arrays = [hard_array(name, place, (length,), kind) for place, name in enumerate(kernel.operands)]
+        arrays = [hard_array(name, place, (length,), dtype) for place, name in enumerate(kernel.operands)]
         for setting in SETTINGS:
-            scalars = dict(kernel.scalars_from({**subject.defaults, **setting}))
-            values = dict(zip(kernel.operands, arrays, strict=True))
-            values |= {name: np.asarray(value, kind) for name, value in scalars.items()}
-            results = zip(model.graph.output, run(kernel.function, arrays, scalars), strict=True)
-            inputs = [numpy_helper.from_array(values[given.name], given.name) for given in model.graph.input]
-            yield inputs, [numpy_helper.from_array(array, output.name) for output, array in results]
+            yield arrays, dict(kernel.scalars_from({**subject.defaults, **setting}))
 
 
-def write_vectors(subject: Subject, model: ModelProto, dtype: str, folder: Path) -> Path:
+def data_sets(
+    kernel: Kernel, calls: Iterable[Call], model: ModelProto, dtype: str
+) -> Iterator[tuple[list[TensorProto], list[TensorProto]]]:
+    """Inputs and outputs of each call, named as in the model."""
+    for arrays, scalars in calls:
+        values = dict(zip(kernel.operands, arrays, strict=True))
+        values |= {name: np.asarray(value, dtype) for name, value in scalars.items()}
+        results = zip(model.graph.output, run(kernel.function, arrays, scalars), strict=True)
+        inputs = [numpy_helper.from_array(values[given.name], given.name) for given in model.graph.input]
+        yield inputs, [numpy_helper.from_array(np.asarray(array), output.name) for output, array in results]
+
+
+def write_vectors(kernel: Kernel, calls: Iterable[Call], model: ModelProto, dtype: str, folder: Path) -> Path:
     """Write a kernel's model and data sets; return their folder."""
     place = folder / f"test_{model.graph.name}_{dtype}"
     place.mkdir(parents=True, exist_ok=True)
     write_atomically(place / "model.onnx", model.SerializeToString())
-    for number, (inputs, outputs) in enumerate(data_sets(subject, model, dtype)):
+    for number, (inputs, outputs) in enumerate(data_sets(kernel, calls, model, dtype)):
         data = place / f"test_data_set_{number}"
         data.mkdir(exist_ok=True)
         for kind, tensors in (("input", inputs), ("output", outputs)):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from inspect import getsource
+from types import MappingProxyType
 
 import onnx
-from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, checker, helper
+from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
 
+from hessiod.core.kronecker.kernels import Axes, MatrixKernel
 from hessiod.core.rule import Kernel
 from hessiod.core.trace import Graph, Node, trace
+from hessiod.core.trace.graph import MATRIX
 
 DOMAIN, DOMAIN_VERSION, OPSET, IR_VERSION = "hessiod", 1, 18, 9
 TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16}
@@ -38,6 +41,8 @@ OPERATORS = {
     "clip": "Clip",
     "maximum": "Max",
     "minimum": "Min",
+    "matmul": "MatMul",
+    "eye": "EyeLike",
 }
 """Operations that are one ONNX operator with the same inputs."""
 
@@ -85,6 +90,10 @@ def written(graph: Graph, place: int, node: Node, names: list[str]) -> Iterator[
         yield helper.make_node("ReduceSum", inputs, [names[place]], keepdims=0)
     elif node.op == "mean":
         yield from mean(inputs[0], names[place])
+    elif node.op == "transpose":
+        yield helper.make_node("Transpose", inputs, [names[place]], perm=[1, 0])
+    elif node.op == "frobenius":
+        yield from frobenius(inputs[0], names[place])
     else:
         yield helper.make_node(OPERATORS[node.op], inputs, [names[place]])
 
@@ -100,18 +109,33 @@ def mean(values: str, name: str) -> Iterator[NodeProto]:
     yield helper.make_node("Div", [f"{name}_sum", f"{name}_divisor"], [name])
 
 
-def model_of(graph: Graph, name: str, dtype: str = "float32", doc: str = "") -> ModelProto:
+def frobenius(matrix: str, name: str) -> Iterator[NodeProto]:
+    """The root of the sum of squares, ``[1, 1]``."""
+    yield helper.make_node("Mul", [matrix, matrix], [f"{name}_squares"])
+    yield helper.make_node("ReduceSum", [f"{name}_squares"], [f"{name}_sum"], keepdims=1)
+    yield helper.make_node("Sqrt", [f"{name}_sum"], [name])
+
+
+def model_of(
+    graph: Graph, name: str, dtype: str = "float32", doc: str = "", axes: Axes = MappingProxyType({})
+) -> ModelProto:
     """A model of one node, the function's call, in one dtype; checked in full, types and shapes included.
 
-    Its arrays are 1-D: a parameter of any shape is flattened, which no entry-by-entry operation and no sum over all
-    entries can tell. (ONNX requires that a model states how many axes its inputs have.)
+    Its arrays are 1-D, but for those whose ``axes`` are given: a parameter of any shape is flattened, which no
+    entry-by-entry operation and no sum over all entries can tell. (ONNX requires that a model states how many axes its
+    inputs have.)
     """
     function = function_of(graph, name, doc)
     call = helper.make_node(name, list(function.input), list(function.output), domain=DOMAIN)
     kind = TYPES[dtype]
-    inputs = [helper.make_tensor_value_info(operand, kind, ("entries",)) for operand in graph.operands]
+
+    def described(array: str, source: str) -> ValueInfoProto:
+        return helper.make_tensor_value_info(array, kind, axes.get(source, ("entries",)))
+
+    inputs = [described(operand, operand) for operand in graph.operands]
     inputs += [helper.make_tensor_value_info(scalar, kind, ()) for scalar in graph.scalars]
-    outputs = [helper.make_tensor_value_info(output, kind, ("entries",)) for output in function.output]
+    results = zip(function.output, graph.results, strict=True)
+    outputs = [described(output, result) for output, (result, _) in results]
     body = helper.make_graph([call], name, inputs, outputs, doc_string=doc)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
     model = helper.make_model(
@@ -124,6 +148,18 @@ def model_of(graph: Graph, name: str, dtype: str = "float32", doc: str = "") -> 
 def kernel_model(kernel: Kernel, name: str, dtype: str = "float32") -> ModelProto:
     """A kernel as a model; its documentation says how the scalars come from hyperparameters, in doubles."""
     return model_of(trace(kernel), name, dtype, documentation(kernel))
+
+
+def matrix_model(matrix: MatrixKernel, name: str, dtype: str = "float32") -> ModelProto:
+    """A kernel of a Kronecker method as a model of single matrices, if it can be traced.
+
+    >>> from hessiod.core.kronecker.kernels import KERNELS
+    >>> model = matrix_model(KERNELS["kronecker.fisher-product"], "fisher_product")
+    >>> [node.op_type for node in model.functions[0].node]
+    ['MatMul', 'MatMul', 'Identity']
+    """
+    graph, axes = trace(matrix.kernel, MATRIX), {**matrix.operands, **matrix.results}
+    return model_of(graph, name, dtype, documentation(matrix.kernel), axes)
 
 
 def documentation(kernel: Kernel) -> str:

@@ -13,16 +13,23 @@ from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
 from hessiod.backends.contract import Route
-from hessiod.backends.onnx.export import model_of
+from hessiod.backends.onnx.export import matrix_model, model_of
+from hessiod.core.kronecker.kernels import KERNELS
 from hessiod.core.trace import trace_function
 
 Kernel = Callable[..., Any]
 Session = Callable[[dict[str, np.ndarray]], Any]
 
 
+MATRICES = {matrix.kernel.function: matrix for matrix in KERNELS.values()}
+"""Functions whose arrays keep their shapes."""
+
+
 @cache
 def model(function: Kernel, count: int, scalars: tuple[str, ...], results: int, dtype: str) -> ModelProto:
     """The model of a kernel's function; operands and results are named by their place where the kernel is unknown."""
+    if function in MATRICES:
+        return matrix_model(MATRICES[function], function.__name__, dtype)
     parameters = signature(function).parameters.values()
     operands = [p.name for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD][1:]
     assert len(operands) == count
@@ -34,6 +41,8 @@ def results_of(function: Kernel, arrays: Sequence[np.ndarray], scalars: Mapping[
     """How many arrays a kernel returns: run it on empty ones."""
     from hessiod.backends.numpy import run
 
+    if function in MATRICES:
+        return len(MATRICES[function].results)
     return len(run(function, [np.zeros(1, array.dtype) for array in arrays], scalars))
 
 
@@ -63,11 +72,12 @@ def runner(session_of: Callable[..., Session]) -> Callable[..., tuple[Any, ...]]
         dtype = arrays[0].dtype
         key = (function, len(arrays), tuple(scalars), results_of(function, arrays, scalars), dtype.name)
         graph = model(*key).graph
-        values = [*(array.reshape(-1) for array in arrays), *(np.asarray(value, dtype) for value in scalars.values())]
+        shaped = arrays if function in MATRICES else [array.reshape(-1) for array in arrays]
+        values = [*shaped, *(np.asarray(value, dtype) for value in scalars.values())]
         names = [given.name for given in graph.input]
         with np.errstate(all="ignore"):
             found = session_of(*key)(dict(zip(names, values, strict=True)))
-        return tuple(array.reshape(arrays[0].shape) for array in found)
+        return tuple(found if function in MATRICES else (array.reshape(arrays[0].shape) for array in found))
 
     return run
 

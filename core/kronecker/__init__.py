@@ -15,6 +15,7 @@ and ``G = E[g g']``, so that the natural gradient of its weight matrix is ``G^-1
 ``trace_rule``      THOR's: refresh, keep or freeze a layer, from its trace
 ``owners``            who owns a layer when several processes share the work, and the cost of that
 ``recipes``         learning rate, momentum and damping over the epochs of the papers' runs
+``kernels``           all of these as kernels of matrices, by name
 ``heavy_ball``      SP-NGD's velocity and its rescaling of weights
 ==================  ========================================================================
 

@@ -29,7 +29,7 @@ def precondition_unit(xp, scale_grad, shift_grad, gg, gb, bb, *, damping):
     (array([0.18181818]), array([0.27272727]))
     """
     spread = xp.maximum(gg * bb - gb * gb, 0.0)
-    determinant = spread + damping * (gg + bb) + damping * damping
+    determinant = spread + damping * (gg + bb + damping)
     scale = ((bb + damping) * scale_grad - gb * shift_grad) / determinant
     shift = ((gg + damping) * shift_grad - gb * scale_grad) / determinant
     return scale, shift

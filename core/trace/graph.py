@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-ARRAY, SINGLE, SCALAR = "array", "single", "scalar"
-"""Ranks: an array of the parameter's shape; one number worked out from arrays; a number given by the host."""
+ARRAY, MATRIX, SINGLE, SCALAR = "array", "matrix", "single", "scalar"
+"""Ranks: an array of the parameter's shape; a matrix, in the kernels of Kronecker methods; one number worked out from
+arrays; a number given by the host."""
 
 FLOAT, BOOL = "float", "bool"
 """Dtypes, besides the namespace's "float32", "float64" and "int64": that of the operands; a comparison's result."""
@@ -30,14 +31,16 @@ COMPARISONS = frozenset({"greater", "greater_equal", "less", "less_equal"})
 REDUCTIONS = frozenset({"sum", "mean"})
 FUNCTIONS = frozenset({"abs", "sqrt", "pow", "exp", "log", "cos", "sin", "clip", "maximum", "minimum", *REDUCTIONS})
 """Operations that kernels call on ``xp``, whose arguments are arrays and numbers. "astype" is one more."""
+MATRIX_FUNCTIONS = frozenset({"matmul", "transpose", "frobenius"})
+"""Further ones of matrices. "eye" is one more: its input has its shape."""
 
 
 @dataclass(frozen=True)
 class Node:
     """One operation. ``inputs`` are places of earlier nodes in the graph.
 
-    ``op`` is "operand" and "scalar" (with ``name``), "constant" (with ``value``), "astype" (to ``dtype``), or one of
-    :data:`INFIX` and :data:`FUNCTIONS`.
+    ``op`` is "operand" and "scalar" (with ``name``), "constant" (with ``value``), "astype" (to ``dtype``), "eye", or
+    one of :data:`INFIX`, :data:`FUNCTIONS` and :data:`MATRIX_FUNCTIONS`.
     """
 
     op: str
@@ -85,6 +88,8 @@ def evaluate(graph: Graph, xp: Any, arrays: Sequence[Any], scalars: Mapping[str,
             values.append(node.value)
         elif node.op == "astype":
             values.append(xp.astype(*inputs, arrays[0].dtype if node.dtype == FLOAT else getattr(xp, node.dtype)))
+        elif node.op == "eye":
+            values.append(xp.eye(inputs[0].shape[-1], inputs[0]))
         else:
             function = INFIX[node.op] if node.op in INFIX else getattr(xp, node.op)
             values.append(function(*inputs))

@@ -6,7 +6,7 @@ from struct import pack, unpack
 from typing import Any
 
 from hessiod.core.errors import InvalidArgument
-from hessiod.core.trace.graph import ARRAY, BOOL, COMPARISONS, FLOAT, REDUCTIONS, SCALAR, SINGLE, Node
+from hessiod.core.trace.graph import ARRAY, BOOL, COMPARISONS, FLOAT, MATRIX, REDUCTIONS, SCALAR, SINGLE, Node
 
 
 class Tape:
@@ -44,7 +44,8 @@ class Tape:
             raise self.refusal(f"calculates {op} of scalars alone", "that in the scalars' function, in doubles")
         if len(dtypes) != 1 or (BOOL in dtypes and op != "astype"):
             raise self.refusal(f"calculates {op} of {', '.join(sorted(dtypes))}", "arrays of one floating dtype")
-        rank = ARRAY if ARRAY in ranks and op not in REDUCTIONS else SINGLE
+        whole = [rank for rank in (MATRIX, ARRAY) if rank in ranks and op not in REDUCTIONS]
+        rank = whole[0] if whole else SINGLE
         dtype = BOOL if op in COMPARISONS else dtypes.pop()
         return self.write(Node(op, tuple(given.place for given in inputs), rank, dtype))
 
@@ -111,5 +112,24 @@ class Symbol:
     def __bool__(self) -> bool:
         raise self.tape.refusal("branches on the value of an array or a scalar", "the same operations for all values")
 
+    @property
+    def shape(self) -> tuple[Extent]:
+        """Of a matrix: a length that says nothing but whose it is, for ``shape[-1]`` of a square one."""
+        if self.tape.nodes[self.place].rank != MATRIX:
+            raise self.tape.refusal(
+                "asks for .shape of an array", "operations entry by entry, and sums over all entries"
+            )
+        return (Extent(self),)
+
+    def __getitem__(self, index: Any) -> Any:
+        raise self.tape.refusal("takes a part of an array", "operations on whole arrays")
+
     def __getattr__(self, name: str) -> Any:
         raise self.tape.refusal(f"asks for .{name} of an array", "operations entry by entry, and sums over all entries")
+
+
+class Extent:
+    """The length of a square matrix, which ``xp.eye`` takes."""
+
+    def __init__(self, matrix: Symbol) -> None:
+        self.matrix = matrix

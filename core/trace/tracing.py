@@ -8,21 +8,22 @@ from inspect import Parameter, signature
 from typing import Any
 
 from hessiod.core.rule import Kernel
-from hessiod.core.trace.graph import ARRAY, FLOAT, FUNCTIONS, SCALAR, Graph, Node
-from hessiod.core.trace.symbols import Symbol, Tape
+from hessiod.core.trace.graph import ARRAY, FLOAT, FUNCTIONS, MATRIX, MATRIX_FUNCTIONS, SCALAR, Graph, Node
+from hessiod.core.trace.symbols import Extent, Symbol, Tape
 
 
 class SymbolicNamespace:
     """The functions on ``xp`` that a graph can hold."""
 
     float32, float64, int64 = "float32", "float64", "int64"
+    expected = "operations entry by entry, and sums over all entries"
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
 
     def __getattr__(self, name: str) -> Callable[..., Symbol]:
         if name not in FUNCTIONS:
-            raise self.tape.refusal(f"calls xp.{name}", "operations entry by entry, and sums over all entries")
+            raise self.tape.refusal(f"calls xp.{name}", self.expected)
 
         def record(*values: Any) -> Symbol:
             return self.tape.apply(name, *values)
@@ -35,14 +36,34 @@ class SymbolicNamespace:
         return x if node.dtype == dtype else self.tape.write(Node("astype", (x.place,), node.rank, dtype))
 
 
+class MatrixNamespace(SymbolicNamespace):
+    """The same with the functions of matrices."""
+
+    expected = "operations entry by entry, matrix products, and sums over all entries"
+
+    def __getattr__(self, name: str) -> Callable[..., Symbol]:
+        if name in MATRIX_FUNCTIONS:
+            return lambda *values: self.tape.apply(name, *values)
+        return super().__getattr__(name)
+
+    def eye(self, n: Any, like: Symbol) -> Symbol:
+        """The identity of a square matrix's size."""
+        if not isinstance(n, Extent) or n.matrix.place != like.place:
+            raise self.tape.refusal("calls xp.eye with another length", "the length of the matrix that it is like")
+        return self.tape.write(Node("eye", (like.place,), MATRIX, FLOAT))
+
+
 def trace_function(
     function: Callable[..., Any],
     operands: Sequence[str],
     scalars: Sequence[str],
     results: Sequence[str],
     name: str = "",
+    rank: str = ARRAY,
 ) -> Graph:
     """The graph of ``function(xp, *operands, **scalars)``, which returns the arrays that ``results`` names.
+
+    ``rank`` is that of the operands: arrays of one shape, or matrices.
 
     >>> def halved(xp, x, *, half):
     ...     return (xp.abs(half * x),)
@@ -50,9 +71,10 @@ def trace_function(
     ['operand', 'scalar', 'mul', 'abs']
     """
     tape = Tape(name or function.__name__)
-    arrays = [tape.write(Node("operand", (), ARRAY, FLOAT, name=operand)) for operand in operands]
+    arrays = [tape.write(Node("operand", (), rank, FLOAT, name=operand)) for operand in operands]
     numbers = {scalar: tape.write(Node("scalar", (), SCALAR, FLOAT, name=scalar)) for scalar in scalars}
-    found = function(SymbolicNamespace(tape), *arrays, **numbers)
+    namespace = MatrixNamespace(tape) if rank == MATRIX else SymbolicNamespace(tape)
+    found = function(namespace, *arrays, **numbers)
     written = [tape.symbol(result).place for result in (found if isinstance(found, tuple) else (found,))]
     if len(written) != len(results):
         raise tape.refusal(f"returns {len(written)} results", f"{len(results)}: {', '.join(results)}")
@@ -60,8 +82,8 @@ def trace_function(
 
 
 @cache
-def trace(kernel: Kernel) -> Graph:
-    """The graph of a rule's kernel.
+def trace(kernel: Kernel, rank: str = ARRAY) -> Graph:
+    """The graph of a rule's kernel, or of a kernel of matrices.
 
     >>> from hessiod.core import RULES
     >>> graph = trace(RULES["sgd"].step)
@@ -70,7 +92,7 @@ def trace(kernel: Kernel) -> Graph:
     """
     parameters = signature(kernel.function).parameters.values()
     scalars = [parameter.name for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY]
-    return trace_function(kernel.function, kernel.operands, scalars, kernel.results)
+    return trace_function(kernel.function, kernel.operands, scalars, kernel.results, rank=rank)
 
 
 def _needed(

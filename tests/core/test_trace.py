@@ -9,6 +9,7 @@ from hessiod.conformance.inputs import SHAPES, hard_array
 from hessiod.conformance.kernels import SETTINGS, subjects
 from hessiod.core import RULES, InvalidArgument, Kernel
 from hessiod.core.trace import GRAD_SCALE, Program, evaluate, passes, trace, trace_function, traffic
+from hessiod.core.trace.graph import MATRIX
 
 SUBJECTS = {subject.name: subject for subject in subjects()}
 SECOND_ORDER = [rule for rule in RULES.values() if rule.refresh is not None]
@@ -151,3 +152,28 @@ def test_a_wrong_number_of_results_is_refused():
     sgd = RULES["sgd"].step
     with pytest.raises(InvalidArgument, match="returns 1 results; expected 2"):
         trace(Kernel(sgd.function, sgd.scalars, sgd.operands, ("param", "other")))
+
+
+def test_a_kernel_of_matrices_is_a_graph_and_one_of_arrays_has_no_matrix_products():
+    def inverse_of(xp, factor):
+        return (xp.matmul(factor, 2.0 * xp.eye(factor.shape[-1], factor) - factor) / xp.frobenius(factor),)
+
+    graph = trace_function(inverse_of, ("factor",), (), ("inverse",), rank=MATRIX)
+    assert [node.op for node in graph.nodes if node.inputs] == ["eye", "mul", "sub", "matmul", "frobenius", "div"]
+    matrix = np.array([[2.0, 1.0], [1.0, 3.0]])
+    assert np.array_equal(evaluate(graph, xp, [matrix], {})[0], inverse_of(xp, matrix)[0])
+    with pytest.raises(InvalidArgument, match=r"kernel 'inverse_of' calls xp\.matmul; expected operations entry by"):
+        trace_function(inverse_of, ("factor",), (), ("inverse",))
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda xp, x: xp.eye(3, x), "calls xp.eye with another length; expected the length of the matrix"),
+        (lambda xp, x: xp.spd_inverse(x), "calls xp.spd_inverse; expected operations entry by entry, matrix products"),
+        (lambda xp, x: x[..., :2], "takes a part of an array; expected operations on whole arrays"),
+    ],
+)
+def test_what_a_graph_of_matrices_cannot_hold_is_refused(function, said):
+    with pytest.raises(InvalidArgument, match=said):
+        trace_function(function, ("x",), (), ("y",), rank=MATRIX)
