@@ -318,7 +318,7 @@ class RuleOptimizer(Holder, nn.Optimizer):
             "hessiod.checkpoint.save or ms.save_checkpoint, and load it into one that is constructed like this"
         )
 
-    def step_with(self, net: nn.Cell, loss_fn: Any, loss_scale: Any) -> Any:
+    def step_with(self, net: nn.Cell, loss_fn: Any, **settings: Any) -> Any:
         """A training step of the optimizer's own, for TrainStep to run; None for the one that is there."""
         return None
 

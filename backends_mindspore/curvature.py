@@ -32,6 +32,11 @@ def scaled(loss, scale):
     return loss * ops.cast(scale, loss.dtype)
 
 
+def targets_of(logits, by_row):
+    """How many targets a net's output has, ignored ones too: rows of classes, or entries."""
+    return logits.size // logits.shape[-1] if by_row else logits.size
+
+
 class Loss(nn.Cell):
     """The loss of a batch whose last input is the target, times a scale, and the loss itself.
 
@@ -84,12 +89,12 @@ class GaussNewtonBartlett(Holder):
     loss's gradient with respect to them is zero in every entry.
     """
 
-    def __init__(self, net, loss_fn, weights, seed, likelihood, fraction):
+    def __init__(self, net, loss_fn, weights, seed, likelihood, fraction, processes):
         super().__init__(auto_prefix=False)
         self.forward, self.loss, self.weights = Forward(net), LossOfOutput(loss_fn), weights
         self.seed, self.residual = seed, RESIDUALS[likelihood]
         self.by_row = likelihood == "categorical"
-        self.fraction = fraction
+        self.fraction, self.processes = fraction, processes
 
     def construct(self, step, number, scale, inputs):
         """The loss, the scaled loss's gradients, those of the sampled losses' sum, and the number of targets."""
@@ -108,7 +113,8 @@ class GaussNewtonBartlett(Holder):
             leading = ops.arange(0, rows, 1, dtype=ms.float32) < self.fraction * rows
             used = ops.logical_and(used, leading.reshape((rows,) + (1,) * (used.ndim - 1)))
         wide = widened(logits)
-        residual = self.residual(xp, wide, self.seed, step, number) * ops.cast(used, wide.dtype)
+        first = self.processes.place_of(targets_of(logits, self.by_row))
+        residual = self.residual(xp, wide, self.seed, step, number, first) * ops.cast(used, wide.dtype)
         gradients = pull_back(slope)[-1]
         totals = pull_back(ops.cast(residual, logits.dtype))[-1]
         count = ops.cast(ops.cast(used, ms.float32).sum(), ms.float64)

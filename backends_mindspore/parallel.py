@@ -27,6 +27,10 @@ class Alone(nn.Cell):
         """The arrays as they are."""
         return arrays
 
+    def place_of(self, count):
+        """Nobody's targets come before this process's."""
+        return 0
+
     def check_dtypes(self, parameters: Sequence[Parameter]) -> None:
         """Every dtype will do."""
 
@@ -41,12 +45,28 @@ class DataParallel(nn.Cell):
         super().__init__(auto_prefix=False)
         self.rank, self.size = get_rank(), get_group_size()
         self.all_reduce, self.all_gather = ops.AllReduce(), ops.AllGather()
+        self.high, self.low = Tensor([1.0, 0.0], ms.float32), Tensor([0.0, 1.0], ms.float32)
+        self.before = Tensor(np.arange(self.size)[:, None] < self.rank, ms.float32)
 
     def summed(self, arrays):
         """The sums over all processes, in float32 and the same bits on each; in the graph of a step."""
         flat = ops.concat([ops.reshape(ops.cast(array, ms.float32), (-1,)) for array in arrays])
         parts = ops.split(self.all_reduce(flat), [array.size for array in arrays])
         return [ops.reshape(part, array.shape) for part, array in zip(parts, arrays)]  # noqa: B905 - not traceable
+
+    def place_of(self, count):
+        """Where this process's ``count`` targets begin among those of all, in the order of ranks; in a graph.
+
+        AllGather takes float32: a count goes in two halves, which are exact, and so are their sums.
+        """
+        halves = self.high * (count // 65536) + self.low * (count % 65536)
+        counts = ops.reshape(self.all_gather(halves), (self.size, 2))
+        sums = ops.cast((counts * self.before).sum(0), ms.int64)
+        return sums[0] * 65536 + sums[1]
+
+    def sent(self, row: Tensor, owner: int) -> Tensor:
+        """A tensor of one process, on all of them; those of the others must have its shape. On the host."""
+        return ops.Broadcast(owner)((row,))[0]
 
     def check_dtypes(self, parameters: Sequence[Parameter]) -> None:
         """Raise for parameters whose gradients would be rounded on their way."""
@@ -72,7 +92,10 @@ class DataParallel(nn.Cell):
             )
 
 
-def processes_of(data_parallel: bool | None) -> Alone | DataParallel:
+Processes = Alone | DataParallel
+
+
+def processes_of(data_parallel: bool | None) -> Processes:
     """What ``TrainStep(data_parallel=...)`` means; None is what ``ms.set_auto_parallel_context`` says."""
     mode = context.get_auto_parallel_context("parallel_mode")
     if data_parallel not in (None, True, False):

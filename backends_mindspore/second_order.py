@@ -9,6 +9,7 @@ from mindspore import nn
 
 from hessiod.backends_mindspore.adapter import RuleOptimizer
 from hessiod.backends_mindspore.curvature import GaussNewtonBartlett, Hutchinson
+from hessiod.backends_mindspore.parallel import Processes
 from hessiod.core.errors import InvalidState
 from hessiod.core.rule import Rule
 from hessiod.core.settings import check_settings
@@ -51,7 +52,7 @@ class CurvatureOptimizer(RuleOptimizer):
         """How many estimates the first ``step`` steps fold in."""
         return sum(self._due_after(steps) for steps in range(step))
 
-    def estimate_with(self, net: nn.Cell, loss_fn: Any) -> nn.Cell:
+    def estimate_with(self, net: nn.Cell, loss_fn: Any, processes: Processes) -> nn.Cell:
         """The estimator as a Cell of (step, micro-batch, loss scale, inputs): see :mod:`.curvature`."""
         raise NotImplementedError
 
@@ -79,7 +80,7 @@ class HutchinsonOptimizer(CurvatureOptimizer):
         super().__init__(*arguments, **settings)
         self.probe, self.samples, self.spatial_averaging = probe, samples, spatial_averaging
 
-    def estimate_with(self, net: nn.Cell, loss_fn: Any) -> nn.Cell:
+    def estimate_with(self, net: nn.Cell, loss_fn: Any, processes: Processes) -> nn.Cell:
         """Hutchinson's estimate."""
         averaging = self.spatial_averaging
         return Hutchinson(net, loss_fn, self.parameters, self.seed, self.probe, self.samples, averaging)
@@ -95,6 +96,7 @@ class GaussNewtonOptimizer(CurvatureOptimizer):
         super().__init__(*arguments, **settings)
         self.likelihood, self.fraction = likelihood, float(fraction)
 
-    def estimate_with(self, net: nn.Cell, loss_fn: Any) -> nn.Cell:
-        """The Gauss-Newton-Bartlett estimate."""
-        return GaussNewtonBartlett(net, loss_fn, self.parameters, self.seed, self.likelihood, self.fraction)
+    def estimate_with(self, net: nn.Cell, loss_fn: Any, processes: Processes) -> nn.Cell:
+        """The Gauss-Newton-Bartlett estimate, its targets numbered through the processes."""
+        kind = self.likelihood, self.fraction
+        return GaussNewtonBartlett(net, loss_fn, self.parameters, self.seed, *kind, processes)

@@ -7,25 +7,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import mindspore as ms
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn
 
-from hessiod.backends_mindspore.adapter import RuleOptimizer, zeros_for
-from hessiod.backends_mindspore.curvature import Loss
-from hessiod.backends_mindspore.derivatives.cures.marker import under_cures
+from hessiod.backends_mindspore.adapter import RuleOptimizer
 from hessiod.backends_mindspore.derivatives.graph import Watched
 from hessiod.backends_mindspore.diagnostics import measured
-from hessiod.backends_mindspore.holder import Holder
 from hessiod.backends_mindspore.loss_scale import loss_scale_from
 from hessiod.backends_mindspore.parallel import processes_of
-from hessiod.backends_mindspore.second_order import CurvatureOptimizer, GaussNewtonOptimizer, HutchinsonOptimizer
+from hessiod.backends_mindspore.second_order import CurvatureOptimizer
+from hessiod.backends_mindspore.step_graph import StepGraph
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.settings import whole
 
 check_accumulation = whole(1, "a whole number of micro-batches >= 1", way_out="; 1 for none")
 
 
-class TrainStep(Holder):
+class TrainStep(StepGraph):
     """One training step as a Cell: ``loss = step(*inputs, target)``.
 
     Forward, backward and update are one graph in both modes, with curvature in it where that is due. On the CPU the
@@ -85,7 +82,6 @@ class TrainStep(Holder):
         data_parallel: bool | None = None,
         uncertified: str = "check",
     ) -> None:
-        super().__init__(auto_prefix=False)
         if not isinstance(optimizer, RuleOptimizer):
             raise InvalidArgument(
                 f"optimizer: found {type(optimizer).__name__}, expected an optimizer of hessiod.mindspore; MindSpore's "
@@ -96,174 +92,18 @@ class TrainStep(Holder):
             raise InvalidArgument(
                 f"loss_scale: found {loss_scale!r} beside the optimizer's {optimizer.loss_scale}, expected one of them"
             )
-        self.optimizer, self.weights = optimizer, optimizer.parameters
-        self.loss_scale = loss_scale_from(optimizer.loss_scale if loss_scale is None else loss_scale)
-        self.processes = processes_of(data_parallel)
-        self.processes.check_dtypes(self.weights)
-        self.size, self.rank, self.alike = self.processes.size, self.processes.rank, self.processes.size == 1
-        self.own_step = optimizer.step_with(net, loss_fn, self.loss_scale)
-        if self.own_step is not None:
-            check_alone(type(optimizer).__name__, accumulation=(accumulation, 1), clip_grad=(clip_grad, None))
-            check_alone(type(optimizer).__name__, processes=(self.size, 1))
-        self.clip = clipper(clip_grad)
-        self.clips = clip_grad is not None
-        self.loss = Loss(net, loss_fn)
-        self.second_order = isinstance(optimizer, CurvatureOptimizer)
-        if isinstance(optimizer, CurvatureOptimizer):
-            self.every, self.curvature_first = optimizer.every, optimizer.curvature_first
-            self.estimate = optimizer.estimate_with(net, loss_fn)
-            self.own_draws = isinstance(optimizer, GaussNewtonOptimizer)
-        self.twice = isinstance(optimizer, HutchinsonOptimizer)
+        scale = loss_scale_from(optimizer.loss_scale if loss_scale is None else loss_scale)
+        processes = processes_of(data_parallel)
+        processes.check_dtypes([param for member in optimizer.members for param in member.parameters])
+        settings: dict[str, Any] = dict(loss_scale=scale, processes=processes, accumulation=accumulation)
+        super().__init__(net, loss_fn, optimizer, clip_grad=clip_grad, **settings)
+        self.alike = processes.size == 1
+        clip = self.clip if self.clips else None
+        self.own_step = optimizer.step_with(net, loss_fn, clip=clip, micro=self.micro, **settings)
+        if accumulation > 1 and self.own_step is None:
+            self.bind_sums()
         if self.twice:
             self.watched = Watched(net, loss_fn, self.weights, uncertified)
-        self.accumulation, self.none = accumulation, Tensor(0, ms.float64)
-        self._bind_sums()
-
-    def _bind_sums(self) -> None:
-        """What is kept between the micro-batches of a step; not more than the first for a first-order rule."""
-        self.micro = Parameter(Tensor(0, ms.int32), name="micro_batch", requires_grad=False)
-        if self.accumulation > 1:
-            self.share = Tensor(1.0 / self.accumulation, ms.float64)
-            self.gradient_sums = zeros_for(self.weights, "gradient_sum")
-            if self.second_order:
-                self.curvature_sums = zeros_for(self.weights, "curvature_sum")
-                self.curvature_count = Parameter(Tensor(0, ms.float64), name="curvature_count", requires_grad=False)
-
-    # In the graph
-
-    def curvature_is_due(self):
-        """Whether this step wants an estimate."""
-        step = self.optimizer.global_step[0]
-        return ops.logical_and(step >= self.curvature_first, step % self.every == 0)
-
-    def together(self, gradients, totals, count):
-        """Gradients, curvature totals and their count, added up over the processes."""
-        if self.size == 1:
-            return gradients, totals, count
-        found = self.processes.summed([one for one in gradients] + [one for one in totals] + [count])  # noqa: C416
-        number = len(gradients)
-        return found[:number], found[number:-1], ops.cast(found[-1], ms.float64)
-
-    def finish(self, gradients, totals, count, share):
-        """Add up, unscale, check, clip and move; ``share`` is what the gradients are multiplied by besides."""
-        gradients, totals, count = self.together(gradients, totals, count)
-        estimates = ()
-        if len(totals) > 0:
-            estimates = self.estimate.finish(totals, count)
-        scale = ops.cast(self.loss_scale.current(), ms.float64)
-        gradients = self.optimizer.unscaled(gradients, share / (scale * self.size))
-        finite = self.optimizer.all_finite(gradients, estimates)
-        if finite:
-            moves = gradients
-            if self.clips:
-                moves = self.clip(gradients)
-            if len(estimates) > 0:
-                self.optimizer.refresh(estimates)
-            self.optimizer.take_step(moves)
-        else:
-            self.optimizer.refuse()
-        return self.loss_scale.settle(finite)
-
-    def plain(self, inputs):
-        """Loss and scaled gradients."""
-        scale = self.loss_scale.current()
-        (_, loss), gradients = ms.value_and_grad(self.loss, None, self.weights, has_aux=True)(scale, inputs)
-        return loss, gradients
-
-    def curved(self, inputs):
-        """Loss and scaled gradients, and of the curvature totals and a count."""
-        step = ops.cast(self.optimizer.global_step[0] + 1, ms.int64)
-        number = ops.cast(self.micro, ms.int64)
-        if self.own_draws:
-            number = number * self.size + self.rank
-        return self.estimate(step, number, self.loss_scale.current(), inputs)
-
-    def whole_step(self, inputs):
-        """A step on one batch."""
-        if self.second_order:
-            if self.curvature_is_due():
-                loss, gradients, totals, count = self.curved(inputs)
-                self.finish(gradients, totals, count, 1.0)
-            else:
-                loss, gradients = self.plain(inputs)
-                self.finish(gradients, (), self.none, 1.0)
-        else:
-            loss, gradients = self.plain(inputs)
-            self.finish(gradients, (), self.none, 1.0)
-        return loss
-
-    def micro_step(self, inputs):
-        """Add up one micro-batch, and move after the last."""
-        if self.second_order:
-            if self.curvature_is_due():
-                loss, gradients, totals, count = self.curved(inputs)
-                for total, found in zip(self.curvature_sums, totals):  # noqa: B905 - strict= cannot be traced
-                    ops.assign_add(total, ops.cast(found, total.dtype))
-                ops.assign_add(self.curvature_count, count)
-            else:
-                loss, gradients = self.plain(inputs)
-        else:
-            loss, gradients = self.plain(inputs)
-        for total, gradient in zip(self.gradient_sums, gradients):  # noqa: B905
-            ops.assign_add(total, ops.cast(gradient, total.dtype))
-        if self.micro == self.accumulation - 1:
-            self.last_of_step()
-        else:
-            ops.assign_add(self.micro, 1)
-        return loss
-
-    def last_of_step(self):
-        """Move by what was added up, and forget it."""
-        sums = [total + 0.0 for total in self.gradient_sums]
-        if self.second_order:
-            if self.curvature_is_due():
-                totals = [total + 0.0 for total in self.curvature_sums]
-                self.finish(sums, totals, self.curvature_count + 0.0, self.share)
-            else:
-                self.finish(sums, (), self.none, self.share)
-            for total in self.curvature_sums:
-                ops.assign(total, ops.zeros_like(total))
-            ops.assign(self.curvature_count, ops.zeros_like(self.curvature_count))
-        else:
-            self.finish(sums, (), self.none, self.share)
-        for total in self.gradient_sums:
-            ops.assign(total, ops.zeros_like(total))
-        ops.assign(self.micro, ops.zeros_like(self.micro))
-        return True
-
-    def unmoved(self, gradients):
-        """Gradients for a step on the host: as they are, or unscaled, looked through and clipped."""
-        if not self.clips:
-            return gradients
-        scale = ops.cast(self.loss_scale.current(), ms.float64)
-        gradients = self.optimizer.unscaled(gradients, 1.0 / (scale * self.size))
-        self.optimizer.all_finite(gradients, ())
-        return self.clip(gradients)
-
-    @ms.jit
-    def plain_parts(self, *inputs):
-        """What a step on the host needs: the loss, and gradients over all processes."""
-        loss, gradients = self.plain(inputs)
-        gradients, _, _ = self.together(gradients, (), self.none)
-        return loss, self.unmoved(gradients), ()
-
-    @ms.jit
-    def curved_parts(self, *inputs):
-        """The same with estimates."""
-        if self.twice and not under_cures():
-            raise RuntimeError("TrainStep with this optimizer cannot be part of another graph; call it from the host")
-        loss, gradients, totals, count = self.curved(inputs)
-        gradients, totals, count = self.together(gradients, totals, count)
-        return loss, self.unmoved(gradients), self.estimate.finish(totals, count)
-
-    @ms.jit
-    def construct(self, *inputs):
-        """One step, or one micro-batch of it, on a batch whose last input is the target."""
-        if self.twice and not under_cures():
-            raise RuntimeError("TrainStep with this optimizer cannot be part of another graph; call it from the host")
-        return self.micro_step(inputs) if self.accumulation > 1 else self.whole_step(inputs)
-
-    # On the host
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """One step or micro-batch; raise if the step was refused and that was asked for."""
@@ -298,16 +138,6 @@ class TrainStep(Holder):
         return loss
 
 
-def check_alone(method: str, **settings: tuple[Any, Any]) -> None:
-    """Raise for a setting, found and without effect, that an optimizer with a step of its own does not take."""
-    for name, (found, usual) in settings.items():
-        if found != usual:
-            raise InvalidArgument(
-                f"{name}: found {found!r} with {method}, expected {usual!r}; its statistics are of one batch, and its "
-                "trust region bounds a step"
-            )
-
-
 @contextmanager
 def explained() -> Iterator[None]:
     """Turn what a graph says about the user's loss, by Python's own exceptions, into one line of ours."""
@@ -318,36 +148,3 @@ def explained() -> Iterator[None]:
         if found is None:
             raise
         raise InvalidArgument(found.group()) from error
-
-
-def clipper(clip_grad: Any) -> Callable[[Any], Any]:
-    """The function of the gradients that ``clip_grad`` means."""
-    if clip_grad is None:
-        return unchanged
-    if callable(clip_grad):
-        return clip_grad
-    if isinstance(clip_grad, bool) or not isinstance(clip_grad, int | float) or not 0 < clip_grad < float("inf"):
-        raise InvalidArgument(
-            f"clip_grad: found {clip_grad!r}, expected a norm > 0, a function of the gradients, or None for no clipping"
-        )
-    return GlobalNorm(float(clip_grad))
-
-
-def unchanged(gradients):
-    """The gradients as they are."""
-    return gradients
-
-
-class GlobalNorm(nn.Cell):
-    """Gradients times ``norm / max(norm, their norm)``."""
-
-    def __init__(self, norm: float) -> None:
-        super().__init__(auto_prefix=False)
-        self.norm = Tensor(norm, ms.float64)
-
-    def construct(self, gradients):
-        """The clipped gradients; the sum of squares is taken in float64, where it cannot overflow."""
-        squares = [(ops.cast(gradient, ms.float64) * ops.cast(gradient, ms.float64)).sum() for gradient in gradients]
-        total = ops.sqrt(ops.stack(squares).sum())
-        factor = self.norm / ops.maximum(self.norm, total)
-        return [gradient * ops.cast(factor, gradient.dtype) for gradient in gradients]

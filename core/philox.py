@@ -121,15 +121,31 @@ def normal_probes(xp, likes, *, seed, step, sample=0, indices=None):
     ]
 
 
+def quads(xp, like, first):
+    """The numbers of the blocks that hold ``like``'s entries, four each, from place ``first`` of a longer array on."""
+    if isinstance(first, int):
+        return xp.arange(blocks_of(first % 4 + size_of(like), 4), like) + first // 4
+    return xp.arange(blocks_of(3 + size_of(like), 4), like) + xp.shift_right(first, 2)
+
+
+def window(xp, flat, like, first):
+    """Those of the blocks' numbers that are ``like``'s; exact, because all but one of the terms are zero."""
+    size = size_of(like)
+    if isinstance(first, int):
+        return flat[first % 4 : first % 4 + size]
+    skip = xp.bitwise_and(first, 3)
+    parts = [xp.astype(skip == place, flat.dtype) * flat[place : place + size] for place in range(4)]
+    return parts[0] + parts[1] + parts[2] + parts[3]
+
+
 def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0):
     """Numbers in [0, 1) with 24 bits, shaped like ``like``, in float32 (exact): four from each block.
 
-    ``first``, an int, is the place of the first one in a longer array of which ``like`` is a part.
+    ``first`` is the place of the first one in a longer array of which ``like`` is a part: an int, or a 0-d int64 array
+    where it is known only when a graph runs.
     """
-    size, skip = size_of(like), first % 4
-    block = xp.arange(blocks_of(skip + size, 4), like) + first // 4
-    bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=stream)
-    flat = xp.reshape(bits, (-1,))[skip : skip + size]
+    bits = words(xp, quads(xp, like, first), seed=seed, step=step, index=index, sample=sample, stream=stream)
+    flat = window(xp, xp.reshape(bits, (-1,)), like, first)
     return xp.reshape(xp.astype(xp.shift_right(flat, 8), xp.float32) * 2.0**-24, like.shape)
 
 
@@ -138,13 +154,11 @@ def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0):
 
     ``first`` is as in :func:`uniforms`.
     """
-    size, skip = size_of(like), first % 4
-    block = xp.arange(blocks_of(skip + size, 4), like) + first // 4
-    bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=stream)
+    bits = words(xp, quads(xp, like, first), seed=seed, step=step, index=index, sample=sample, stream=stream)
     bits = xp.astype(bits, xp.float64)
     radius = xp.sqrt(-2.0 * xp.log((bits[:, 0::2] + 1.0) * 2.0**-32))
     angle = bits[:, 1::2] * TURN_HIGH + bits[:, 1::2] * TURN_LOW
-    flat = xp.reshape(xp.stack((radius * xp.cos(angle), radius * xp.sin(angle))), (-1,))[skip : skip + size]
+    flat = window(xp, xp.reshape(xp.stack((radius * xp.cos(angle), radius * xp.sin(angle))), (-1,)), like, first)
     return xp.reshape(xp.astype(flat, like.dtype), like.shape)
 
 

@@ -44,6 +44,11 @@ class KFAC(KroneckerOptimizer):
         skip: patterns of Cell names or class names, with ``*``, that are left to the fallback.
         fallback, fallback_lr: "adamw" or "sgd" (with ``momentum``) and its learning rate.
         params: parameters or groups of the net to train, with their own lr and weight_decay; all by default.
+        adapt_every: Levenberg-Marquardt damping (Martens and Grosse, section 6.5): every so many steps the TrainStep
+            takes the loss of the step's batch again, and damping follows how well the change was predicted. Nets
+            that draw (Dropout) draw anew for it. None for none.
+        placement: on several processes, who inverts a layer: its "owner" (layers spread by cost), "every" process, or
+            "one". All hold all factors and inverses.
         seed: of the sampled targets.
         loss_scale, nonfinite: see :class:`~hessiod.backends_mindspore.adapter.RuleOptimizer`.
 
@@ -93,6 +98,8 @@ class KFAC(KroneckerOptimizer):
         fallback: str = "adamw",
         fallback_lr: float = 1e-3,
         params: Any = None,
+        adapt_every: int | None = None,
+        placement: str = "owner",
         seed: int = 0,
         loss_scale: float = 1.0,
         nonfinite: str = "raise",
@@ -103,5 +110,8 @@ class KFAC(KroneckerOptimizer):
         source: dict[str, Any] = dict(fisher=fisher, likelihood=likelihood, reduction=reduction, seed=seed)
         other: dict[str, Any] = dict(inverse=inverse, block_size=block_size, fallback=fallback, fallback_lr=fallback_lr)
         settings = {**SHARED, **step, **trust, **pace, **source, **other}
+        if adapt_every is not None:
+            settings["adapt_every"] = adapt_every
         users: dict[str, Any] = dict(weight_decay=weight_decay, loss_scale=loss_scale, nonfinite=nonfinite)
-        super().__init__(net, learning_rate, settings, skip=skip, params=params, **users)
+        super().__init__(net, learning_rate, settings, skip=skip, params=params, placement=placement, **users)
+        self.adapt_every = adapt_every

@@ -14,6 +14,7 @@ from mindspore import Parameter, nn
 
 from hessiod.backends.numpy import namespace as xp
 from hessiod.core.kronecker import inverses
+from hessiod.core.kronecker.owners import inverse_cost
 
 TRAINED_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -49,6 +50,10 @@ class Layer:
     def inverse_shapes(self, block: int | None) -> dict[str, list[tuple[int, ...]]]:
         """Shapes of the blocks of their inverses."""
         return {name: inverses.block_shapes(shape, block) for name, shape in self.factor_shapes().items()}
+
+    def inverse_cost(self, block: int | None) -> float:
+        """What its inverses cost, to a constant."""
+        return inverse_cost(*self.shape, lead=prod(self.lead), block=block)
 
     def trace_a(self, factor: Any) -> Any:
         """``tr A`` as ``[..., 1, 1]``."""
@@ -86,6 +91,10 @@ class Embedding(Layer):
         size, tokens = self.shape
         return {"a": (tokens,), "g": (size, size)}
 
+    def inverse_cost(self, block: int | None) -> float:
+        """That of G alone."""
+        return inverse_cost(self.shape[0], 1, block=block)
+
     def trace_a(self, factor: Any) -> Any:
         """The sum of the diagonal."""
         return factor.sum().reshape(1, 1)
@@ -116,3 +125,7 @@ class Norm(Layer):
     def inverse_shapes(self, block: int | None) -> dict[str, list[tuple[int, ...]]]:
         """None: the blocks are inverted in closed form where they are used."""
         return {}
+
+    def inverse_cost(self, block: int | None) -> float:
+        """Nothing that counts."""
+        return 0.0

@@ -17,17 +17,18 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from hessiod.backends.kronecker.plan import Plan, Row, describe
 from hessiod.backends.kronecker.settings import check_settings
-from hessiod.backends.numpy import namespace as np_xp
 from hessiod.backends_mindspore import namespace as xp
 from hessiod.backends_mindspore.adapter import RuleOptimizer, groups_of
 from hessiod.backends_mindspore.holder import name_apart, put
 from hessiod.backends_mindspore.kronecker import blocks
+from hessiod.backends_mindspore.kronecker.cluster import Cluster, Pair, check_placement
 from hessiod.backends_mindspore.kronecker.discover import discover
 from hessiod.backends_mindspore.kronecker.layers import Embedding, Layer, Norm
 from hessiod.backends_mindspore.kronecker.states import State
 from hessiod.backends_mindspore.kronecker.step import KroneckerStep
+from hessiod.backends_mindspore.kronecker.sums import Statistics
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
-from hessiod.core.kronecker import factors, trust_region
+from hessiod.core.kronecker import trust_region
 from hessiod.core.rule import Rule
 from hessiod.core.rules import RULES
 from hessiod.core.sgd import sgd_rule
@@ -44,6 +45,8 @@ class KroneckerOptimizer(RuleOptimizer):
     policy: Any
     counters: ClassVar[Mapping[str, int]]
     keeps_earlier = False
+    adapt_every: int | None = None
+    """Steps between two adaptations of the damping; None for none."""
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class KroneckerOptimizer(RuleOptimizer):
         *,
         skip: Sequence[str],
         params: Any,
+        placement: str,
         weight_decay: Any,
         loss_scale: float,
         nonfinite: str,
@@ -63,6 +67,7 @@ class KroneckerOptimizer(RuleOptimizer):
                 "net, not net.trainable_params()"
             )
         check_settings(settings, skip)
+        check_placement(placement)
         params = list(net.trainable_params() if params is None else params)
         groups = groups_of(params, learning_rate, weight_decay) if params else []
         wanted = {id(param): param for group in groups for param in group["params"]}
@@ -78,7 +83,7 @@ class KroneckerOptimizer(RuleOptimizer):
         own, others = split(groups, covered)
         rule, values = self.covered_rule(settings)
         super().__init__(rule, own, learning_rate, values, weight_decay, loss_scale, nonfinite)
-        self.settings = dict(settings)
+        self.settings, self.placement = dict(settings), placement
         self.layers, self.reasons = tuple(found.layers), found.reasons
         self.kl_clip = None if settings["kl_clip"] is None else Tensor(settings["kl_clip"], ms.float64)
         self.damping_now = Parameter(Tensor(settings["damping"], ms.float64), name="damping", requires_grad=False)
@@ -155,14 +160,23 @@ class KroneckerOptimizer(RuleOptimizer):
         nu = trust_region.kl_scale(xp, ops.stack(slopes).sum(), clip=self.kl_clip)
         return [direction * ops.cast(nu, direction.dtype) for direction in directions]
 
-    def bounded_step(self, gradients, good, factor):
-        """Take the step if ``good``, and gradients times ``factor`` and directions are finite; else count a refusal."""
-        own = self.unscaled(gradients[: self.own_count], factor)
-        others = gradients[self.own_count :]
-        good = ops.logical_and(good, self.all_finite(own, ()))
+    def unscaled_all(self, gradients, factor):
+        """Gradients of ``trained`` times a factor, in the dtype of the parameters' arithmetic."""
+        found = self.unscaled(gradients[: self.own_count], factor)
         if self.falls_back:
-            others = self.fallback.unscaled(others, factor)
-            good = ops.logical_and(good, self.fallback.all_finite(others, ()))
+            found = found + self.fallback.unscaled(gradients[self.own_count :], factor)
+        return found
+
+    def all_found_finite(self, gradients):
+        """Whether gradients of ``trained`` are finite; what is not is marked."""
+        good = self.all_finite(gradients[: self.own_count], ())
+        if self.falls_back:
+            good = ops.logical_and(good, self.fallback.all_finite(gradients[self.own_count :], ()))
+        return good
+
+    def bounded_step(self, gradients, good):
+        """Take the step if ``good`` and directions are finite; else count a refusal."""
+        own, others = gradients[: self.own_count], gradients[self.own_count :]
         directions = self.natural(own)
         usable = ops.stack([ops.isfinite(direction).all() for direction in directions])
         ops.assign(self.usable, usable)
@@ -193,9 +207,9 @@ class KroneckerOptimizer(RuleOptimizer):
         """Refused in a graph too, which can raise only Python's own exceptions."""
         raise RuntimeError("this optimizer needs statistics: train with hessiod.mindspore.TrainStep(net, loss_fn, opt)")
 
-    def step_with(self, net: nn.Cell, loss_fn: Any, loss_scale: Any) -> KroneckerStep:
+    def step_with(self, net: nn.Cell, loss_fn: Any, **settings: Any) -> KroneckerStep:
         """The training step that :class:`~hessiod.mindspore.TrainStep` runs."""
-        return KroneckerStep(net, loss_fn, self, loss_scale)
+        return KroneckerStep(net, loss_fn, self, **settings)
 
     def plan(self) -> Plan:
         """What each trained parameter gets: a table of name, shape, treatment and detail."""
@@ -230,24 +244,29 @@ class KroneckerOptimizer(RuleOptimizer):
         """Whether the coming step wants statistics of at least one layer."""
         return any(map(self._wanted, self.layers))
 
+    def wanted(self) -> dict[Layer, tuple[str, ...]]:
+        """Which statistics of which layers the coming step wants."""
+        found = {layer: self._wanted(layer) for layer in self.layers}
+        return {layer: names for layer, names in found.items() if names}
+
     def _wanted(self, layer: Layer) -> tuple[str, ...]:
         return self.policy.wanted(layer, self.states[layer].numbers(), self.steps + 1, self.settings)
 
     @contextmanager
-    def refreshed(self, sums: Mapping[Layer, Mapping[str, Any]], targets: float, scale: float) -> Iterator[bool]:
+    def refreshed(self, statistics: Statistics, scale: float, cluster: Cluster) -> Iterator[bool]:
         """With new factors and inverses in place; as it was if the step is refused. False if they are not finite.
 
-        ``sums`` are of ``targets`` targets, of a loss multiplied by ``scale``.
+        ``scale`` is what the loss was multiplied by.
         """
         before: list[tuple[Parameter, Any]] = []
         damping, refused = self.damping, int(self.refused.asnumpy())
+        good = self._finite(statistics, scale)
         try:
-            statistics = self._statistics(sums, targets, scale) if sums else {}
-            if statistics is not None:
+            if good:
                 self.prepare()
-                for layer, new in self._fresh(statistics).items():
+                for layer, new in self._fresh(statistics, cluster).items():
                     before += self.states[layer].write(new)
-            yield statistics is not None
+            yield good
         except BaseException:
             self._put_back(before, damping)
             raise
@@ -262,52 +281,37 @@ class KroneckerOptimizer(RuleOptimizer):
     def prepare(self) -> None:
         """What a method does before a step: its schedule of damping."""
 
-    def _fresh(self, statistics: Mapping[Layer, Mapping[str, Any]]) -> dict[Layer, dict[str, Any]]:
+    def _fresh(self, statistics: Statistics, cluster: Cluster) -> Statistics:
         """New entries of the layers' states, from statistics and from inverses that are due."""
         group = {**self.settings, "damping": self.damping}
         settings = blocks.Settings(group["damping"], group["inverse"], group["block_size"])
-        fresh = {}
+        fresh: Statistics = {}
+        due: dict[Layer, Pair] = {}
         for layer, state in self.states.items():
             held = state.read()
             new, invert = self.policy.fold(layer, held, statistics.get(layer, {}), self.steps + 1, group)
             a, g = (new.get(name, held.get(name)) for name in ("factor_a", "factor_g"))
             if invert and a is not None and g is not None:
-                new |= blocks.inverted(layer, a, g, settings)
+                due[layer] = a, g
             if new:
                 fresh[layer] = new
+        found = cluster.inverses(due, lambda layer, a, g: blocks.inverted(layer, a, g, settings))
+        for layer, inverses in found.items():
+            fresh[layer] = fresh.get(layer, {}) | inverses
         return fresh
 
-    def _statistics(
-        self, sums: Mapping[Layer, Mapping[str, Any]], targets: float, scale: float
-    ) -> dict[Layer, dict[str, Any]] | None:
-        """A and G, or the unit-wise sums, of the layers that want them; None if they are not finite and may not be."""
-        if not targets:
-            raise InvalidState("every target is ignored; skip batches that hold only padding")
-        loss_gradient = scale / targets if self.settings["fisher"] == "empirical" else 1.0
-        scalars = factors.gradient_scale(targets=targets, loss_gradient=loss_gradient)
-        found: dict[Layer, dict[str, Any]] = {}
-        for layer in self.layers:
-            wanted, parts = self._wanted(layer), sums[layer]
-            if wanted and not parts["rows"]:
-                raise InvalidState(
-                    f"layer {layer.name}: its forward was not seen on the way from the inputs to the loss; leave it "
-                    f"out with skip=[{layer.name!r}]"
-                )
-            if not all(np.isfinite(parts[name]).all() for name in wanted):
+    def _finite(self, statistics: Statistics, scale: float) -> bool:
+        """Whether statistics are; raise if they are not and that was asked for."""
+        for layer, parts in statistics.items():
+            if not all(np.isfinite(part).all() for part in parts.values()):
                 if self.nonfinite == "raise" and scale <= 1:
                     raise NonFinite(
                         f"layer {layer.name}: the curvature estimate holds NaN or infinity, from its inputs or from "
                         "the gradients of its outputs; nothing was changed. Look for NaN in the batch, lower "
                         "learning_rate, or construct the optimizer with nonfinite='skip' to pass over such steps"
                     )
-                return None
-            found[layer] = {name: self._factor(name, parts, scalars) for name in wanted}
-        return {layer: parts for layer, parts in found.items() if parts}
-
-    def _factor(self, name: str, parts: Mapping[str, Any], scale: Mapping[str, float]) -> Any:
-        if name == "a":
-            return factors.input_factor(np_xp, parts["a"], inverse_rows=1.0 / float(parts["rows"]))
-        return factors.gradient_factor(np_xp, parts[name], **scale)
+                return False
+        return True
 
     def raise_if_refused(self) -> None:
         """Raise :class:`NonFinite` if the last step was refused and the optimizer was told to raise."""

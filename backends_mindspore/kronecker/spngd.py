@@ -34,7 +34,7 @@ class SPNGD(KroneckerOptimizer):
 
     Args:
         net, damping, kl_clip, weight_decay, fisher, likelihood, reduction, inverse, block_size, skip, fallback,
-            fallback_lr, params, seed, loss_scale, nonfinite: as of :class:`~hessiod.mindspore.KFAC`.
+            fallback_lr, params, placement, seed, loss_scale, nonfinite: as of :class:`~hessiod.mindspore.KFAC`.
         learning_rate: as there. The recipe lowers it as :func:`hessiod.core.kronecker.recipes.polynomial_lr` does.
         momentum: of the velocity; its value at the first learning rate where ``couple_momentum`` is set.
         alpha: the relative change from which a statistic is not similar to an earlier one.
@@ -86,6 +86,7 @@ class SPNGD(KroneckerOptimizer):
         fallback: str = "adamw",
         fallback_lr: float = 1e-3,
         params: Any = None,
+        placement: str = "owner",
         seed: int = 0,
         loss_scale: float = 1.0,
         nonfinite: str = "raise",
@@ -97,7 +98,7 @@ class SPNGD(KroneckerOptimizer):
         other: dict[str, Any] = dict(inverse=inverse, block_size=block_size, fallback=fallback, fallback_lr=fallback_lr)
         settings = {**SHARED, **step, **recipe, **source, **other}
         users: dict[str, Any] = dict(weight_decay=weight_decay, loss_scale=loss_scale, nonfinite=nonfinite)
-        super().__init__(net, learning_rate, settings, skip=skip, params=params, **users)
+        super().__init__(net, learning_rate, settings, skip=skip, params=params, placement=placement, **users)
         self.couple_momentum, self.rescale = couple_momentum, tuple(rescale)
         self.first_rates = tuple(Tensor(self._first_rate(group), ms.float64) for group in range(self.group_count))
         wanted = {id(layer.params[0]) for layer in self.layers if matches(layer, rescale)}

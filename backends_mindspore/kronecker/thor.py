@@ -31,7 +31,8 @@ class THOR(KroneckerOptimizer):
 
     Args:
         net, learning_rate, momentum, nesterov, kl_clip, weight_decay, fisher, likelihood, reduction, inverse, skip,
-            fallback, fallback_lr, params, seed, loss_scale, nonfinite: as of :class:`~hessiod.mindspore.KFAC`.
+            fallback, fallback_lr, params, placement, seed, loss_scale,
+            nonfinite: as of :class:`~hessiod.mindspore.KFAC`.
         damping: the lambda above, at the first step.
         damping_decay, epoch_steps: ``damping * damping_decay^(epoch / 10)`` with epochs of so many steps; None leaves
             the damping as it is.
@@ -84,6 +85,7 @@ class THOR(KroneckerOptimizer):
         fallback: str = "adamw",
         fallback_lr: float = 1e-3,
         params: Any = None,
+        placement: str = "owner",
         seed: int = 0,
         loss_scale: float = 1.0,
         nonfinite: str = "raise",
@@ -97,7 +99,7 @@ class THOR(KroneckerOptimizer):
         other: dict[str, Any] = dict(inverse=inverse, block_size=block_size, fallback=fallback, fallback_lr=fallback_lr)
         settings = {**SHARED, **step, **trust, **schedule, **pace, **source, **other}
         users: dict[str, Any] = dict(weight_decay=weight_decay, loss_scale=loss_scale, nonfinite=nonfinite)
-        super().__init__(net, learning_rate, settings, skip=skip, params=params, **users)
+        super().__init__(net, learning_rate, settings, skip=skip, params=params, placement=placement, **users)
 
     def prepare(self) -> None:
         """The damping of the coming step."""

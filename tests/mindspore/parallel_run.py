@@ -14,7 +14,19 @@ from mindspore import Tensor, nn
 from mindspore.communication import get_group_size, get_rank, init
 
 from hessiod.core import HessiodError
-from hessiod.mindspore import KFAC, SGD, AdaHessian, AdamW, Apollo, DiagonalNewton, SophiaG, SophiaH, TrainStep
+from hessiod.mindspore import (
+    KFAC,
+    SGD,
+    SPNGD,
+    THOR,
+    AdaHessian,
+    AdamW,
+    Apollo,
+    DiagonalNewton,
+    SophiaG,
+    SophiaH,
+    TrainStep,
+)
 
 ROWS, WIDTH, CLASSES, STEPS = 16, 5, 4, 20
 RULES = {
@@ -28,6 +40,13 @@ RULES = {
 }
 """DiagonalNewton divides by its curvature: with its own small damping one ULP of the weights is a run of its own."""
 
+KRONECKER = {
+    "KFAC": lambda net: KFAC(net, 0.05, factor_every=2, inverse_every=4, adapt_every=5, damping=0.1, skip=["5"]),
+    "SPNGD": lambda net: SPNGD(net, 0.05, damping=0.1, skip=["5"]),
+    "THOR": lambda net: THOR(net, 0.05, damping=0.1, block_size=4, factor_every=3, placement="every", skip=["5"]),
+}
+"""Targets sampled by K-FAC, of the loss by the others; the last layer follows the fallback."""
+
 MODES = {"pynative": ms.PYNATIVE_MODE, "graph": ms.GRAPH_MODE}
 
 
@@ -38,26 +57,30 @@ def data():
     return x, generator.integers(CLASSES, size=(STEPS, ROWS)).astype(np.int32)
 
 
-def optimizer_of(rule, net, options):
-    """An optimizer of a net."""
-    return KFAC(net, **options) if rule == "KFAC" else RULES[rule](net.trainable_params(), **options)
+def net_of(rule):
+    """A perceptron; for Kronecker methods with a normalisation, and with a layer more than two processes own."""
+    if rule not in KRONECKER:
+        return nn.SequentialCell(nn.Dense(WIDTH, 7), nn.Tanh(), nn.Dense(7, CLASSES))
+    norm = nn.LayerNorm((7,), epsilon=1e-5)
+    return nn.SequentialCell(nn.Dense(WIDTH, 7), norm, nn.Tanh(), nn.Dense(7, 7), nn.Dense(7, 6), nn.Dense(6, CLASSES))
 
 
 def new(rule, seed=0, dtype=ms.float32, step={}, **options):  # noqa: B006 - only read
     """A TrainStep with equal weights everywhere for equal seeds."""
-    generator = np.random.default_rng(seed)
-    net = nn.SequentialCell(nn.Dense(WIDTH, 7), nn.Tanh(), nn.Dense(7, CLASSES))
+    generator, net = np.random.default_rng(seed), net_of(rule)
     for param in net.trainable_params():
         param.set_dtype(dtype)
         param.asnumpy()[...] = generator.normal(size=param.shape) / 2
-    return TrainStep(net, nn.CrossEntropyLoss(), optimizer_of(rule, net, options), **step)
+    optimizer = KRONECKER[rule](net) if rule in KRONECKER else RULES[rule](net.trainable_params(), **options)
+    return TrainStep(net, nn.CrossEntropyLoss(), optimizer, **step)
 
 
 def weights(train):
-    """All weights and slots, one after the other."""
-    optimizer = train.optimizer
-    groups = [optimizer.parameters, *(getattr(optimizer, slot) for slot in optimizer.slot_names)]
-    return np.concatenate([param.asnumpy().ravel() for params in groups for param in params])
+    """All weights and slots, one after the other, and a Kronecker method's damping."""
+    members = train.optimizer.members
+    groups = [group for one in members for group in (one.parameters, *(getattr(one, slot) for slot in one.slot_names))]
+    arrays = [param.asnumpy().ravel() for params in groups for param in params]
+    return np.concatenate([*arrays, np.ravel(getattr(train.optimizer, "damping", ()))])
 
 
 class Part:
@@ -83,12 +106,10 @@ def together(rule):
 
 
 def alone(rule):
-    """On whole batches; targets are drawn for the parts that the processes had, as micro-batches."""
-    parts = get_group_size() if rule == "SophiaG" else 1
-    train = new(rule, step={"data_parallel": False, "accumulation": parts})
+    """On whole batches."""
+    train = new(rule, step={"data_parallel": False})
     for x, y in zip(*data(), strict=True):
-        for rows in np.split(np.arange(ROWS), parts):
-            train(Tensor(x[rows]), Tensor(y[rows]))
+        train(Tensor(x), Tensor(y))
     return train
 
 
@@ -119,7 +140,6 @@ def refusals(folder):
         lambda: train(Tensor(x), Tensor(y)),
         lambda: new("AdamW", seed=rank)(Tensor(x), Tensor(y)),
         lambda: new("SGD", dtype=ms.float64),
-        lambda: new("KFAC"),
         lambda: with_context(parallel_mode="stand_alone"),
         lambda: with_context(parallel_mode="data_parallel", gradients_mean=False),
     ):

@@ -346,7 +346,6 @@ def test_a_resumed_run_is_the_same_bit_for_bit(kind):
         (lambda: KFAC(small(), params=small().trainable_params()), "is not one of the net's"),
         (lambda: KFAC(small(), skip="0"), r"write skip=\['0'\]"),
         (lambda: KFAC(small(), fisher="exact"), "fisher: found 'exact', expected one of monte-carlo, empirical"),
-        (lambda: TrainStep(small(), None, KFAC(small()), accumulation=2), "accumulation: found 2 with KFAC"),
     ],
 )
 def test_bad_settings_are_refused_by_name(make, message):

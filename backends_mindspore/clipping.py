@@ -1,0 +1,44 @@
+"""What ``clip_grad`` means: a function of the gradients, traced into a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from hessiod.core.errors import InvalidArgument
+
+
+def clipper(clip_grad: Any) -> Callable[[Any], Any]:
+    """The function of the gradients that ``clip_grad`` means."""
+    if clip_grad is None:
+        return unchanged
+    if callable(clip_grad):
+        return clip_grad
+    if isinstance(clip_grad, bool) or not isinstance(clip_grad, int | float) or not 0 < clip_grad < float("inf"):
+        raise InvalidArgument(
+            f"clip_grad: found {clip_grad!r}, expected a norm > 0, a function of the gradients, or None for no clipping"
+        )
+    return GlobalNorm(float(clip_grad))
+
+
+def unchanged(gradients):
+    """The gradients as they are."""
+    return gradients
+
+
+class GlobalNorm(nn.Cell):
+    """Gradients times ``norm / max(norm, their norm)``."""
+
+    def __init__(self, norm: float) -> None:
+        super().__init__(auto_prefix=False)
+        self.norm = Tensor(norm, ms.float64)
+
+    def construct(self, gradients):
+        """The clipped gradients; the sum of squares is taken in float64, where it cannot overflow."""
+        squares = [(ops.cast(gradient, ms.float64) * ops.cast(gradient, ms.float64)).sum() for gradient in gradients]
+        total = ops.sqrt(ops.stack(squares).sum())
+        factor = self.norm / ops.maximum(self.norm, total)
+        return [gradient * ops.cast(factor, gradient.dtype) for gradient in gradients]
