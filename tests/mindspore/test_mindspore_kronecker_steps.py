@@ -1,4 +1,4 @@
-"""Kronecker methods on MindSpore in steps of micro-batches, clipped, with Levenberg-Marquardt damping: torch's steps."""
+"""Kronecker methods on MindSpore in micro-batches, clipped, with Levenberg-Marquardt damping: torch's steps."""
 
 import mindspore as ms
 import numpy as np
