@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from hessiod.backends.contract import Backend, check_backend
-from hessiod.backends.registry import Listing, load
+from hessiod.backends.registry import Listing, load, on_device
 from hessiod.conformance.case import FAIL, UNSUPPORTED, XFAIL, Case
 from hessiod.conformance.check import Check, perform
 from hessiod.conformance.selection import NONE_KNOWN, KnownFailures, Selection
@@ -30,7 +30,7 @@ class BackendSuite:
     Attributes:
         backend: the name that the backend's entry point announces, or the backend itself.
         device: one of its devices; None for the first.
-        levels, include, exclude: as in :class:`hessiod.conformance.selection.Selection`.
+        levels, include, exclude, quick: as in :class:`hessiod.conformance.selection.Selection`.
         xfails: a file of known failures, ``PATTERN  # reason`` a line.
     """
 
@@ -39,12 +39,13 @@ class BackendSuite:
     levels: ClassVar[tuple[str, ...]] = ()
     include: ClassVar[tuple[str, ...]] = ()
     exclude: ClassVar[tuple[str, ...]] = ()
+    quick: ClassVar[bool] = False
     xfails: ClassVar[str | Path | None] = None
 
     @classmethod
     def checks(cls) -> list[Check]:
         """The chosen checks of the backend."""
-        return checks_of(cls.backend, cls.device, Selection(cls.levels, cls.include, cls.exclude))
+        return checks_of(cls.backend, cls.device, Selection(cls.levels, cls.include, cls.exclude, cls.quick))
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """One test for each check."""
@@ -59,8 +60,11 @@ class BackendSuite:
 def checks_of(backend: str | Backend, device: str | None, selection: Selection) -> list[Check]:
     """The selected checks of a backend, given by name or as it is."""
     if isinstance(backend, str):
-        return selection.choose(plan([Listing(backend, load(backend, device))]))
-    return selection.choose(plan([Listing(backend.name, check_backend(backend, backend.name))]))
+        found = load(backend, device)
+    else:
+        found = check_backend(backend, backend.name)
+        found = found if device is None else on_device(found, device)
+    return selection.choose(plan([Listing(found.name, found)]))
 
 
 def assert_passes(check: Check, known: KnownFailures) -> None:

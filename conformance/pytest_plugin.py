@@ -24,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, meaning in OPTIONS.items():
         group.addoption(f"--hessiod-{name}", action="append", default=[], metavar=name.upper(), help=meaning)
     group.addoption("--hessiod-device", default=None, help="one of the backend's devices (default: its first)")
+    group.addoption(
+        "--hessiod-quick", action="store_true", help="leave out what hessiod conformance --quick leaves out"
+    )
     group.addoption("--hessiod-xfails", default=None, metavar="FILE", help="known failures: 'PATTERN  # reason' a line")
 
 

@@ -16,7 +16,8 @@ def pytest_generate_tests(metafunc: Any) -> None:
         tuple(metafunc.config.getoption(f"hessiod_{name}")) for name in ("level", "include", "exclude", "backend")
     )
     device = metafunc.config.getoption("hessiod_device")
-    checks = [check for name in backends for check in checks_of(name, device, Selection(levels, include, exclude))]
+    selection = Selection(levels, include, exclude, metafunc.config.getoption("hessiod_quick"))
+    checks = [check for name in backends for check in checks_of(name, device, selection)]
     metafunc.parametrize("check", [pytest.param(check, id=check.id) for check in checks])
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from hessiod.backends import load
 from hessiod.conformance import BackendSuite
+from hessiod.core.errors import InvalidArgument
 
 
 class TestNumpy(BackendSuite):
@@ -29,6 +30,22 @@ def test_a_class_takes_a_name_or_a_backend_and_has_a_test_for_each_check():
 
     assert [check.id for check in Given.checks()][:1] == ["L1/sophia.step/numpy/eager/float32"]
     assert {check.level for check in Given.checks()} == {"L1"}
+
+
+def test_a_class_that_is_quick_leaves_out_slow_checks_and_one_with_a_device_moves_what_it_is_given():
+    class Quick(BackendSuite):
+        backend = "torch"
+        quick = True
+
+    class Elsewhere(BackendSuite):
+        backend = load("numpy")
+        device = "npu:0"
+
+    levels = {check.level for check in Quick.checks()}
+    assert levels == {"L0", "L1", "L2", "L3", "L4", "L5"}
+    assert not any(check.slow for check in Quick.checks())
+    with pytest.raises(InvalidArgument, match="device: found 'npu:0', expected one of cpu"):
+        Elsewhere.checks()
 
 
 def test_a_failing_row_fails_its_test_and_a_listed_one_is_expected(tmp_path):
@@ -60,7 +77,7 @@ class TestKnown(TestBackwards):
 @pytest.mark.parametrize("given", [(), ("test_other.py",)])
 def test_the_option_adds_the_suite_to_other_tests_or_runs_it_alone(tmp_path, given):
     (tmp_path / "test_other.py").write_text("def test_other():\n    pass\n")
-    options = ("--hessiod-backend", "numpy", "--hessiod-level", "L0", "--hessiod-include", "L0/exp")
+    options = ("--hessiod-backend", "numpy", "--hessiod-quick", "--hessiod-include", "L1/sgd.step")
     result = run_pytest(tmp_path, *given, *options)
     assert f"{2 + len(given)} passed" in result.stdout, result.stdout
 
