@@ -136,10 +136,19 @@ def sum_rows(x):
 
 def spd_inverse(x):
     factor, failed = torch.linalg.cholesky_ex(x)
-    done = failed[..., None, None] == 0
-    factor = torch.where(done, factor, eye(x.shape[-1], x))  # cholesky_inverse raises for a factor that is unfinished
-    found = torch.where(done, torch.cholesky_inverse(factor), torch.nan)
-    return found.contiguous()  # by rows: a run that goes on from a file has its inverses so, and products the same bits
+    if x.is_cpu and not failed.any():
+        found = torch.cholesky_inverse(factor)
+    else:  # without asking a device whether it failed; cholesky_inverse raises for a factor that is unfinished
+        done = failed[..., None, None] == 0
+        factor = torch.where(done, factor, eye(x.shape[-1], x))
+        found = torch.where(done, torch.cholesky_inverse(factor), torch.nan)
+    return by_rows(found)
+
+
+def by_rows(x):
+    # A run that goes on from a file has its inverses by rows, and products of the same bits need the same layout.
+    # LAPACK writes by columns; of a symmetric matrix that is the transpose, and nothing has to be copied.
+    return x.mT if x.mT.is_contiguous() else x.contiguous()
 
 
 def eigh(x):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -132,7 +132,7 @@ class Capture:
             return output
         if output._is_view():  # an in-place operation on a view would take its place in the graph away
             output = output.clone()
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad(), full_precision(x.device.type):
             record = Record(layer, layer.inputs(module, x), get_gradient_edge(output))
         if self.empirical:
             output.register_hook(lambda grad: self._arrived(record, grad))
@@ -143,7 +143,7 @@ class Capture:
     @torch.no_grad()
     def _arrived(self, record: Record, grad: Tensor) -> None:
         if not self.paused:
-            with torch.autocast(grad.device.type, enabled=False):
+            with full_precision(grad.device.type):
                 self.sums.add(record.layer, record.seen, record.layer.outputs(grad, record.seen.context))
             if self.ranks.overlap and "a" in self.due().get(record.layer, ()):
                 self.ranks.start(record.layer, record.seen.total, record.seen.rows)
@@ -191,6 +191,11 @@ class Capture:
                 used = GaussNewtonBartlett([], 0, 0, likelihood).used(loss, logits)
         self.sums.counted += self.count(logits, used)
         return used
+
+
+def full_precision(device: str) -> AbstractContextManager[Any]:
+    """No autocast inside; entering that takes longer than asking whether there is one."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def logits_in(output: Any) -> Tensor | None:

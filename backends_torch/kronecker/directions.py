@@ -64,6 +64,8 @@ def change_of(slopes: list[Tensor], squares: list[float]) -> Tensor:
     if not slopes:
         return torch.zeros((), dtype=torch.float64)
     joined = torch.stack(slopes).double()
+    if squares.count(squares[0]) == len(squares):
+        return joined.sum() * squares[0]
     return (joined * torch.tensor(squares, dtype=torch.float64, device=joined.device)).sum()
 
 

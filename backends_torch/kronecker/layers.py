@@ -94,8 +94,12 @@ class Layer:
         shapes = self._shapes
         if not self.bias:
             return [matrix.reshape(shapes[0])]
-        parts = (matrix[..., :-1], matrix[..., -1])  # contiguous, so that a compiled kernel can take them
-        return [part.contiguous().reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        last = matrix.shape[-1] - 1
+        parts = (
+            matrix.narrow(-1, 0, last),
+            matrix.select(-1, last),
+        )  # contiguous, so that a compiled kernel can take them
+        return [part.contiguous().view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     @property
     def lead(self) -> tuple[int, ...]:
