@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hessiod.backends_torch.kronecker.distributed import packed
+from hessiod.backends_torch.kronecker.triangles import packed
 from hessiod.core import InvalidState, NonFinite
 from hessiod.torch import KFAC, SPNGD, THOR
 
@@ -133,3 +133,32 @@ def refused(rank, ranks):
     except NonFinite:
         return bool(torch.equal(before, flat(model)) and opt.steps == 2)
     return False
+
+
+SPOILED = 2
+
+
+def scaled(rank, ranks):
+    """Training with a GradScaler on each rank; the last rank overflows once, and only its own scaler sees that."""
+    model = Net().double()
+    opt = METHODS["kfac"](model, process_group=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(STEPS):
+        x, y = (part.chunk(ranks)[rank].clone() for part in batch(step))
+        if step == SPOILED and rank == ranks - 1:
+            x[0] = float("inf")
+        scaler.scale(F.cross_entropy(model(x), y)).backward()
+        scaler.step(opt)
+        scaler.update()
+        opt.zero_grad()
+    return dict(weights=flat(model), steps=opt.steps, scale=scaler.get_scale())
+
+
+def without_the_spoiled():
+    """The same in one process without a scaler, on the other batches."""
+    model = Net().double()
+    opt = METHODS["kfac"](model)
+    for step in range(STEPS):
+        if step != SPOILED:
+            one_step(model, opt, step, 0, 1)
+    return flat(model)

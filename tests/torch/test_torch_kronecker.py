@@ -707,32 +707,42 @@ def test_damping_that_is_set_later_is_checked():
 # Stability
 
 
-def test_nothing_diverges_in_two_hundred_random_settings():
-    """lr 1e-3 to 1, damping 1e-4 to 1, batches of 16 to 512, widths 4 to 32: the trust region keeps the loss finite."""
-    generator = torch.Generator().manual_seed(0)
+def final_loss(make, number):
+    """After twelve steps with random settings: lr 1e-3 to 1, damping 1e-4 to 1, batch 16 to 512, width 4 to 32."""
+    generator = torch.Generator().manual_seed(number)
 
     def draw(low, high):
         return float(low * (high / low) ** torch.rand((), generator=generator))
 
+    lr, damping, size, width = draw(1e-3, 1.0), draw(1e-4, 1.0), round(draw(16, 512)), round(draw(4, 32))
     data = torch.randn(1024, 8, generator=generator)
     targets = (data @ torch.randn(8, 5, generator=generator)).argmax(1)
+    torch.manual_seed(number)
+    model = nn.Sequential(nn.Linear(8, width), nn.Tanh(), nn.Linear(width, 5))
+    pace = dict(factor_every=2, inverse_every=4) if make is KFAC else {}
+    opt = make(model, lr=lr, damping=damping, **pace)
+    for step in range(12):
+        rows = torch.arange(step * size, (step + 1) * size) % 1024
+        logits = model(data[rows])
+        loss = F.cross_entropy(logits, targets[rows])
+        if opt.curvature_due:
+            opt.update_curvature(loss=loss, logits=logits)
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
+    return F.cross_entropy(model(data), targets).item(), (make.__name__, lr, damping, size, width)
+
+
+def test_nothing_diverges_in_random_settings():
+    """The trust region keeps the loss finite, and near what it was: 1.6 is chance."""
+    for number in range(60):
+        loss, settings = final_loss((KFAC, SPNGD, THOR)[number % 3], number)
+        assert loss < 20, settings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [KFAC, SPNGD, THOR])
+def test_nothing_diverges_in_two_hundred_random_settings(make):
     for number in range(200):
-        lr, damping = draw(1e-3, 1.0), draw(1e-4, 1.0)
-        size, width = round(draw(16, 512)), round(draw(4, 32))
-        torch.manual_seed(number)
-        model = nn.Sequential(nn.Linear(8, width), nn.Tanh(), nn.Linear(width, 5))
-        make = (KFAC, SPNGD, THOR)[number % 3]
-        pace = dict(factor_every=2, inverse_every=4) if make is KFAC else {}
-        opt = make(model, lr=lr, damping=damping, **pace)
-        for step in range(12):
-            rows = torch.arange(step * size, (step + 1) * size) % 1024
-            logits = model(data[rows])
-            loss = F.cross_entropy(logits, targets[rows])
-            if opt.curvature_due:
-                opt.update_curvature(loss=loss, logits=logits)
-            loss.backward()
-            opt.step()
-            opt.zero_grad()
-        final = F.cross_entropy(model(data), targets)
-        assert torch.isfinite(final), (make.__name__, lr, damping, size, width)
-        assert final < 20, (make.__name__, lr, damping, size, width)
+        loss, settings = final_loss(make, number)
+        assert loss < 20, settings  # false for NaN too

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import kronecker_ranks as ranks_module
 import parallel_ranks
 
-from hessiod.backends_torch.kronecker.distributed import packed, unpacked
+from hessiod.backends_torch.kronecker.triangles import packed, unpacked
 from hessiod.core import InvalidArgument, InvalidState
 from hessiod.core.kronecker.owners import LayerSize, assign, inverse_cost, rank_bytes, step_bytes
 from hessiod.torch import KFAC
@@ -32,9 +32,8 @@ def alone():
 def runs(request, tmp_path_factory):
     """What every rank found."""
     cases = {case: partial(ranks_module.spread, *case) for case in ranks_module.CASES}
-    other = {
-        function.__name__: function for function in (ranks_module.resumed, ranks_module.refused, ranks_module.drift)
-    }
+    others = (ranks_module.resumed, ranks_module.refused, ranks_module.drift, ranks_module.scaled)
+    other = {function.__name__: function for function in others}
     return parallel_ranks.run(cases | other, request.param, tmp_path_factory.mktemp("ranks"))
 
 
@@ -75,6 +74,16 @@ def test_a_run_resumed_from_each_ranks_own_state_is_the_same(runs):
 
 def test_nan_on_one_rank_is_refused_on_all(runs):
     assert all(found["refused"] for found in runs)
+
+
+def test_infinity_that_one_ranks_scaler_finds_is_passed_over_by_all(runs):
+    """From then on the scales differ, and the weights do not."""
+    expected = ranks_module.without_the_spoiled()
+    for found in runs:
+        assert (found["scaled"]["weights"] - expected).abs().max() < 1e-10
+        assert torch.equal(found["scaled"]["weights"], runs[0]["scaled"]["weights"])
+        assert found["scaled"]["steps"] == ranks_module.STEPS - 1
+    assert [found["scaled"]["scale"] for found in runs] == [1024.0] * (len(runs) - 1) + [512.0]
 
 
 def test_ranks_that_would_drift_apart_are_refused(runs):
