@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.fast import first_nonfinite
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.norms import Norm
@@ -47,7 +48,7 @@ def inverted(layer: Any, a: Tensor, g: Tensor, settings: Settings) -> tuple[dict
     damping = settings.damping
     for _ in range(damp.ATTEMPTS):
         inverse_a, inverse_g = damped_inverses(layer, a, g, settings._replace(damping=damping))
-        if first_nonfinite([*inverse_a, *inverse_g]) is None:
+        if first_nonfinite([Arrays([*inverse_a, *inverse_g])]) is None:
             if damping != settings.damping:
                 LOG.warning(
                     "layer %s: a factor with damping %.3g is not positive definite; damping raised to %.3g for it",
