@@ -7,13 +7,14 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from hessiod.backends_mindspore.adapter import RuleOptimizer, zeros_for
+from hessiod.backends_mindspore.adapter import RuleOptimizer
 from hessiod.backends_mindspore.clipping import clipper
 from hessiod.backends_mindspore.curvature import Loss
 from hessiod.backends_mindspore.derivatives.cures.marker import under_cures
 from hessiod.backends_mindspore.holder import Holder
 from hessiod.backends_mindspore.parallel import Processes
 from hessiod.backends_mindspore.second_order import CurvatureOptimizer, HutchinsonOptimizer
+from hessiod.backends_mindspore.slots import zeros_for
 
 
 class StepGraph(Holder):

@@ -11,9 +11,9 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from hessiod.backends.numpy import namespace as xp
-from hessiod.backends_mindspore.adapter import zeros_for
 from hessiod.backends_mindspore.holder import Holder, put
 from hessiod.backends_mindspore.kronecker import blocks
+from hessiod.backends_mindspore.slots import zeros_for
 from hessiod.core.kronecker.damping import LevenbergMarquardt
 from hessiod.core.kronecker.fixed import due
 from hessiod.core.kronecker.precondition import quadratic_model

@@ -9,10 +9,10 @@ import mindspore as ms
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from hessiod.backends_mindspore import namespace as xp
-from hessiod.backends_mindspore.adapter import zeros_for
 from hessiod.backends_mindspore.curvature import Forward, Loss, targets_of, widened
 from hessiod.backends_mindspore.holder import Holder
 from hessiod.backends_mindspore.parallel import Processes
+from hessiod.backends_mindspore.slots import zeros_for
 from hessiod.core.likelihood import RESIDUALS
 
 

@@ -18,7 +18,8 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from hessiod.backends.kronecker.plan import Plan, Row, describe
 from hessiod.backends.kronecker.settings import check_settings
 from hessiod.backends_mindspore import namespace as xp
-from hessiod.backends_mindspore.adapter import RuleOptimizer, groups_of
+from hessiod.backends_mindspore.adapter import RuleOptimizer
+from hessiod.backends_mindspore.groups import groups_of
 from hessiod.backends_mindspore.holder import name_apart, put
 from hessiod.backends_mindspore.kronecker import blocks
 from hessiod.backends_mindspore.kronecker.cluster import Cluster, Pair, check_placement
