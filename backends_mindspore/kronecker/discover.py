@@ -10,6 +10,8 @@ from mindspore import Parameter, nn
 
 from hessiod.backends_mindspore.kronecker.layers import TRAINED_BATCH_NORMS, Convolution, Embedding, Layer, Norm
 
+ATTENTIONS = (nn.MultiheadAttention,)
+"""Their projections are multiplied by a function that no tap sees."""
 NORMS = (*TRAINED_BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -31,8 +33,8 @@ def layer_of(name: str, cell: Any) -> Layer | str:
     if type(cell) is nn.Dense:
         params = trained(cell, "weight", "bias")
         return Layer(name, cell, params) if cell.weight.requires_grad else "its weight is frozen"
-    if type(cell) in (nn.Conv1d, nn.Conv2d):
-        if cell.data_format != "NCHW":
+    if type(cell) in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        if cell.data_format not in ("NCHW", "NCDHW"):
             return f"a convolution with data_format {cell.data_format}"
         params = trained(cell, "weight", "bias")
         return Convolution(name, cell, params) if cell.weight.requires_grad else "its weight is frozen"
@@ -61,12 +63,15 @@ def discover(net: nn.Cell, wanted: dict[int, Parameter], skip: Sequence[str]) ->
     """
     layers: list[Layer] = []
     reasons: dict[str, str] = {}
+    passed_by = {id(cell.out_proj): name for name, cell in net.cells_and_names() if isinstance(cell, ATTENTIONS)}
     for name, cell in net.cells_and_names():
         own = [param for param in cell._params.values() if id(param) in wanted]
         if not own:
             continue
         skipped = [p for p in skip if fnmatchcase(name, p) or fnmatchcase(type(cell).__name__, p)]
         found = f"skip={skipped[0]!r}" if skipped else layer_of(name, cell)
+        if id(cell) in passed_by:
+            found = f"{passed_by[id(cell)]} calls a function with its weights, and not the Cell"
         if isinstance(found, str):
             reasons |= {param.name: found for param in own}
         elif all(id(param) in wanted for param in found.params):

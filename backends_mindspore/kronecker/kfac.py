@@ -22,7 +22,7 @@ class KFAC(KroneckerOptimizer):
         \nu = \min\Big(1, \sqrt{\kappa / \textstyle\sum \eta^2 \langle V, \nabla W\rangle}\Big), \qquad
         b_t = \mu b_{t-1} + \nu V + w W, \quad W \leftarrow W - \eta\, b_t
 
-    over the layers of ``net``: Dense, Conv1d, Conv2d, Embedding, and by 2 x 2 blocks BatchNorm, LayerNorm, GroupNorm.
+    over the layers of ``net``: Dense, Conv1d to 3d, Embedding, and by 2 x 2 blocks BatchNorm, LayerNorm, GroupNorm.
     Other parameters follow ``fallback``; see :meth:`plan`. It trains through :class:`~hessiod.mindspore.TrainStep`.
 
     Args:

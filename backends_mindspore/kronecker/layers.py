@@ -65,7 +65,7 @@ class Layer:
 
 
 class Convolution(Layer):
-    """``nn.Conv1d`` and ``nn.Conv2d``: a row is a patch."""
+    """``nn.Conv1d`` to ``nn.Conv3d``: a row is a patch."""
 
     kind = "convolution"
 

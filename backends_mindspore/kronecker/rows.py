@@ -15,23 +15,25 @@ def same_pads(size, positions, kernel, stride, dilation):
 
 
 def padded(x, pads):
-    """``[N, C, H, W]`` with zeros at (top, bottom, left, right)."""
-    top, bottom, left, right = pads
-    if top + bottom + left + right == 0:
+    """``[N, C, D, H, W]`` with zeros at (front, back, top, bottom, left, right)."""
+    front, back, top, bottom, left, right = pads
+    if front + back + top + bottom + left + right == 0:
         return x
-    return ops.pad(x, (left, right, top, bottom))
+    return ops.pad(x, (left, right, top, bottom, front, back))
 
 
-def patch_rows(x, height, width, offsets, stride, groups):
-    """Patches of a padded ``[N, C, H, W]`` at ``height * width`` places: ``[groups, N * places, C / groups * K]``.
+def patch_rows(x, places, offsets, stride, groups):
+    """Patches of a padded ``[N, C, D, H, W]`` at ``places``, three lengths: ``[groups, N * places, C / groups * K]``.
 
     ``offsets`` are where the kernel's K entries stand.
     """
-    spans = ((height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1)
-    parts = [x[:, :, top : top + spans[0] : stride[0], left : left + spans[1] : stride[1]] for top, left in offsets]
+    deep, high, wide = [(length - 1) * step + 1 for length, step in zip(places, stride)]  # noqa: B905 - not traceable
+    parts = [
+        x[:, :, i : i + deep : stride[0], j : j + high : stride[1], k : k + wide : stride[2]] for i, j, k in offsets
+    ]
     number, channels, count = x.shape[0], x.shape[1], len(offsets)
-    patches = ops.stack(parts, 2).reshape((number, groups, channels // groups * count, height * width))
-    return ops.transpose(patches, (1, 0, 3, 2)).reshape((groups, number * height * width, channels // groups * count))
+    patches = ops.stack(parts, 2).reshape((number, groups, channels // groups * count, -1))
+    return ops.transpose(patches, (1, 0, 3, 2)).reshape((groups, -1, channels // groups * count))
 
 
 def position_rows(grad, groups):

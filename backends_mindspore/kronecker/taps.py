@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import mindspore as ms
@@ -83,33 +84,43 @@ class MatrixTap(nn.Cell):
 
 
 class ConvolutionTap(MatrixTap):
-    """The derivative of a convolution's tap; ``pads`` is None for pad_mode "same"."""
+    """The derivative of a convolution's tap; all have three axes here, of which Conv1d and Conv2d use the last."""
 
     def __init__(self, cell: Any, bias: bool, dtype: Any) -> None:
         super().__init__(bias, dtype)
-        self.kernel, self.stride, self.dilation, self.groups = cell.kernel_size, cell.stride, cell.dilation, cell.group
-        (down, right), (rows_apart, columns_apart) = cell.kernel_size, cell.dilation
-        self.offsets = tuple((i * rows_apart, j * columns_apart) for i in range(down) for j in range(right))
-        padding = cell.padding if isinstance(cell.padding, tuple) else (cell.padding,) * 4
-        self.pads = padding if cell.pad_mode == "pad" else (0, 0, 0, 0)
-        self.same, self.flat = cell.pad_mode == "same", isinstance(cell, nn.Conv1d)
+        self.groups, self.same, self.rank = cell.group, cell.pad_mode == "same", 1 if isinstance(cell, nn.Conv1d) else 2
+        if isinstance(cell, nn.Conv3d):
+            self.rank = 3
+        self.kernel, self.stride, self.dilation = (
+            (*(1,) * (3 - len(sizes)), *sizes) for sizes in (cell.kernel_size, cell.stride, cell.dilation)
+        )
+        spread = [range(0, size * apart, apart) for size, apart in zip(self.kernel, self.dilation, strict=True)]
+        self.offsets = tuple(product(*spread))
+        padding = cell.padding if isinstance(cell.padding, tuple) else (cell.padding,) * (2 * len(cell.kernel_size))
+        self.pads = (*(0,) * (6 - len(padding)), *padding) if cell.pad_mode == "pad" else (0,) * 6
 
     def input_rows(self, x, grad):
         """Patches."""
-        if self.flat:
-            x = ops.expand_dims(x, 2)
-            grad = ops.expand_dims(grad, 2)
-        height, width = grad.shape[2], grad.shape[3]
+        x = self.deep(x)
+        places = self.deep(grad).shape[2:]
         pads = self.pads
         if self.same:
-            above = rows.same_pads(x.shape[2], height, self.kernel[0], self.stride[0], self.dilation[0])
-            left = rows.same_pads(x.shape[3], width, self.kernel[1], self.stride[1], self.dilation[1])
-            pads = (above[0], above[1], left[0], left[1])
-        x = rows.padded(x, pads)
-        found = rows.patch_rows(x, height, width, self.offsets, self.stride, self.groups)
+            front = rows.same_pads(x.shape[2], places[0], self.kernel[0], self.stride[0], self.dilation[0])
+            above = rows.same_pads(x.shape[3], places[1], self.kernel[1], self.stride[1], self.dilation[1])
+            left = rows.same_pads(x.shape[4], places[2], self.kernel[2], self.stride[2], self.dilation[2])
+            pads = (front[0], front[1], above[0], above[1], left[0], left[1])
+        found = rows.patch_rows(rows.padded(x, pads), places, self.offsets, self.stride, self.groups)
         if self.groups == 1:
             found = found[0]
         return found
+
+    def deep(self, x):
+        """``[N, C, D, H, W]``."""
+        if self.rank == 1:
+            x = ops.expand_dims(x, 2)
+        if self.rank < 3:
+            x = ops.expand_dims(x, 2)
+        return x
 
     def output_rows(self, grad):
         """Positions."""
@@ -224,6 +235,14 @@ class TappedConv2d(nn.Conv2d):
         return self.tap(super().construct(x), x)
 
 
+class TappedConv3d(nn.Conv3d):
+    """With a tap."""
+
+    def construct(self, x):
+        """The layer's output."""
+        return self.tap(super().construct(x), x)
+
+
 class TappedEmbedding(nn.Embedding):
     """With a tap."""
 
@@ -276,6 +295,7 @@ TAPPED: dict[type[nn.Cell], type[nn.Cell]] = {
     nn.Dense: TappedDense,
     nn.Conv1d: TappedConv1d,
     nn.Conv2d: TappedConv2d,
+    nn.Conv3d: TappedConv3d,
     nn.Embedding: TappedEmbedding,
     nn.BatchNorm1d: TappedBatchNorm1d,
     nn.BatchNorm2d: TappedBatchNorm2d,
