@@ -10,7 +10,9 @@ which round otherwise in another graph, and for denormal numbers, which graphs f
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import mindspore as ms
@@ -51,14 +53,15 @@ class HostStep:
         ``factor`` is what gradients are multiplied by, one over the optimizer's loss scale if it is None. ``marked``
         says that the graph has marked in ``optimizer.finite`` what it found not to be finite.
         """
-        inputs = [dense(gradients)] if estimates is None else [dense(gradients), dense(estimates)]
+        sizes = [parameter.size for parameter in optimizer.parameters]
+        inputs = [Arrays(tensors, sizes) for tensors in ((gradients,) if estimates is None else (gradients, estimates))]
         _pynative_executor.sync()  # whatever still reads the parameters
         threads = thread_count()
         finite = optimizer.finite.asnumpy()
         if not marked:
             finite[...] = True
-        for tensors in inputs:
-            finite[...] &= all_finite(tensors, threads)
+        for arrays in inputs:
+            finite[...] &= arrays.finite(threads)
         if not finite.all():
             optimizer.refused.asnumpy()[...] += 1
             return
@@ -67,21 +70,47 @@ class HostStep:
         self._move(optimizer, inputs, 1.0 / optimizer.loss_scale if factor is None else factor, threads)
         optimizer.global_step.asnumpy()[...] += 1
 
-    def _move(self, optimizer: Any, inputs: Sequence[Sequence[Tensor]], factor: float, threads: int) -> None:
+    def _move(self, optimizer: Any, inputs: Sequence[Arrays], factor: float, threads: int) -> None:
         program = self.steps if len(inputs) == 1 else self.refreshed_steps
         rows = scalar_rows(optimizer, program, factor)
-        given = [[DTYPES[tensor.dtype] for tensor in tensors] for tensors in inputs]
-        keys = list(zip(self.dtypes, *given, strict=True))
+        keys = list(zip(self.dtypes, *[arrays.dtypes for arrays in inputs], strict=True))
         for key in dict.fromkeys(keys):
             sweep = kernels.sweep_for(program, key[0], key[1], key[-1])
             assert sweep is not None
             places = [place for place, other in enumerate(keys) if other == key]
-            slots = [getattr(optimizer, name) for name in sweep.program.slots]
-            columns = [optimizer.parameters, *slots, *inputs]
-            pointers = [column[place].data_ptr() for place in places for column in columns]
-            sizes = [optimizer.parameters[place].size for place in places]
+            owned = [optimizer.parameters, *[getattr(optimizer, name) for name in sweep.program.slots]]
+            columns = [*map(addresses, owned), *[arrays.addresses for arrays in inputs]]
+            pointers = array("q", bytes(8 * len(columns) * len(places)))
+            for number, column in enumerate(columns):
+                pointers[number :: len(columns)] = array("q", [column[place] for place in places])
             groups = [optimizer.group_of[place] for place in places]
-            sweep.run(sizes, pointers, groups, rows, threads)
+            sweep.run([inputs[0].sizes[place] for place in places], pointers, groups, rows, threads)
+
+
+class Arrays:
+    """Gradients or estimates of all parameters, of these sizes, and what kernels have to know of them."""
+
+    def __init__(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+        self.tensors = [tensor if tensor.is_contiguous() else tensor.contiguous() for tensor in tensors]
+        self.sizes = sizes
+        self.dtypes = [DTYPES[tensor.dtype] for tensor in self.tensors]
+
+    @cached_property
+    def addresses(self) -> array[int]:
+        """Where the first entry of each lies; to be asked for when they are written."""
+        return addresses(self.tensors)
+
+    def finite(self, threads: int) -> list[bool]:
+        """For each tensor, whether all its entries are finite."""
+        if kernels.first_nonfinite(self.sizes, self.addresses, self.dtypes, threads) is None:
+            return [True] * len(self.tensors)
+        looks = zip(self.sizes, self.addresses, self.dtypes, strict=True)
+        return [kernels.first_nonfinite([size], [at], [dtype], 1) is None for size, at, dtype in looks]
+
+
+def addresses(tensors: Sequence[Tensor]) -> array[int]:
+    """Where the first entry of each lies."""
+    return array("q", [tensor.data_ptr() for tensor in tensors])
 
 
 def thread_count() -> int:
@@ -89,22 +118,6 @@ def thread_count() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     count = int(wanted) if wanted.isdecimal() and int(wanted) else ms.get_context("runtime_num_threads") or 1
     return max(1, min(count, os.cpu_count() or 1))
-
-
-def dense(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors whose entries lie in memory in the order of their dimensions."""
-    return [tensor if tensor.is_contiguous() else tensor.contiguous() for tensor in tensors]
-
-
-def all_finite(tensors: Sequence[Tensor], threads: int) -> list[bool]:
-    """For each tensor, whether all its entries are finite."""
-    sizes = [tensor.size for tensor in tensors]
-    pointers = [tensor.data_ptr() for tensor in tensors]
-    dtypes = [DTYPES[tensor.dtype] for tensor in tensors]
-    if kernels.first_nonfinite(sizes, pointers, dtypes, threads) is None:
-        return [True] * len(tensors)
-    looks = zip(sizes, pointers, dtypes, strict=True)
-    return [kernels.first_nonfinite([size], [at], [dtype], 1) is None for size, at, dtype in looks]
 
 
 def scalar_rows(optimizer: Any, program: Sequence[Kernel], factor: float) -> list[dict[str, float]]:
