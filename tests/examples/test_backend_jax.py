@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,21 @@ def test_its_own_tests_are_the_suite(environment, tmp_path):
     result = run(environment, tmp_path, sys.executable, "-m", "pytest", *options, f"--rootdir={tmp_path}", tests)
     assert result.returncode == 0, result.stdout
     assert "61 passed" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_fresh_environment_without_torch_and_mindspore_finds_it_and_passes_with_one_command(tmp_path):
+    """What the README says, from a copy of the sources; pip fetches jax and numpy, of any version that they allow."""
+    root, copy = SOURCE.parents[1], tmp_path / "sources"
+    shutil.copytree(root, copy, symlinks=True, ignore=shutil.ignore_patterns(".*", "out", "build", "*.egg-info"))
+    fresh = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "fresh")], check=True, timeout=300)
+    scripts = tmp_path / "fresh" / "bin"
+    install = [str(scripts / "pip"), "install", "--quiet", f"{copy}[onnx]", str(copy / "examples" / "backend_jax")]
+    subprocess.run(install, check=True, timeout=900, env=fresh)
+    found = run(fresh, tmp_path, str(scripts / "hessiod"), "backends").stdout
+    assert "not available: torch" in found
+    assert "not available: mindspore" in found
+    result = run(fresh, tmp_path, str(scripts / "hessiod"), "conformance", "--backend", "jax", "--quick")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert ", 0 failed," in result.stdout
