@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import typer
+from clock import Clock
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -31,32 +32,6 @@ MAKE = {
     "SophiaG": lambda model: SophiaG(model.parameters(), every=10),
     "SophiaH": lambda model: SophiaH(model.parameters(), every=10),
 }
-
-
-class Clock:
-    """Time inside of wrapped functions; that of excluded ones within is taken off."""
-
-    def __init__(self) -> None:
-        self.total, self.depth = 0.0, 0
-        self.undo: list[Callable[[], None]] = []
-
-    def wrap(self, owner: Any, name: str, sign: int) -> None:
-        """Count a method's time, or, with sign -1, take it off where it runs within a counted one."""
-        function = getattr(owner, name)
-
-        def timed(*args: Any, **options: Any) -> Any:
-            counted = self.depth == (0 if sign > 0 else 1)
-            self.depth += sign
-            started = time.thread_time()
-            try:
-                return function(*args, **options)
-            finally:
-                self.depth -= sign
-                if counted:
-                    self.total += sign * (time.thread_time() - started)
-
-        setattr(owner, name, timed)
-        self.undo.append(lambda: setattr(owner, name, function))
 
 
 class Language(nn.Module):

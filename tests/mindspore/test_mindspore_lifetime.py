@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.graph import api
+from mindspore.train import Model
 
-from hessiod.mindspore import AdamW, SophiaG, TrainStep
+from hessiod.mindspore import AdamW, Diagnostics, SophiaG, TrainStep
 
 ROWS, WIDTH, CLASSES = 12, 5, 4
 
@@ -82,33 +83,51 @@ def resident():
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def growth(step, width, count):
-    """How far the memory of 200 steps rises above that of the steps before, in arrays of the weight's size."""
-    x, y = Tensor(np.ones((2, width), np.float32)), Tensor(np.zeros((2, width), np.float32))
-    for _ in range(20):
-        step(x, y)
-    gc.collect()
-    before = resident()
-    for _ in range(count):
-        step(x, y)
-    gc.collect()
-    return (resident() - before) / (4 * width * width)
+class Growth(ms.train.Callback):
+    """How far memory rises from one step to another, in arrays of the weight's size."""
+
+    def __init__(self, size, first, last):
+        super().__init__()
+        self.size, self.steps, self.found = size, (first, last), []
+
+    def on_train_step_end(self, run_context):
+        if run_context.original_args().cur_step_num in self.steps:
+            gc.collect()
+            self.found.append(resident() / self.size)
+
+    def rise(self):
+        first, last = self.found
+        return last - first
 
 
-def test_memory_does_not_grow_over_200_steps():
-    """With a weight of 4 MB, a leak of one array in a hundred steps would show as 2; the control leaks one a step."""
+class Leak(ms.train.Callback):
+    """One array a step."""
+
+    def __init__(self, param):
+        super().__init__()
+        self.param, self.kept = param, []
+
+    def on_train_step_end(self, run_context):
+        self.kept.append(self.param.asnumpy().copy())
+
+
+def test_memory_does_not_grow_over_300_steps_of_model_train():
+    """With a weight of 4 MB, a leak of one array in a hundred steps would show as 3; the control leaks one a step."""
     width = 1024
     net = nn.Dense(width, width, has_bias=False)
     optimizer = SophiaG(net.trainable_params(), learning_rate=1e-4, likelihood="gaussian", every=5)
-    step = TrainStep(net, nn.MSELoss(), optimizer)
-    assert growth(step, width, 200) < 1.5
-    kept = []
+    model, seen = Model(TrainStep(net, nn.MSELoss(), optimizer)), []
+    batches = {"x": np.ones((640, width), np.float32), "y": np.zeros((640, width), np.float32)}
+    data = ms.dataset.NumpySlicesDataset(batches, shuffle=False).batch(2)
+    log = Diagnostics(lambda values: seen.append(len(values)), every=20)
 
-    def leaking(x, y):
-        kept.append(optimizer.exp_avg[0].asnumpy().copy())
-        return step(x, y)
-
-    assert growth(leaking, width, 20) > 10
+    growth = Growth(4 * width * width, 20, 320)
+    model.train(1, data, callbacks=[log, growth])
+    assert len(seen) == 16
+    assert growth.rise() < 1.5
+    control = Growth(4 * width * width, 1, 21)
+    model.train(1, data.take(21), callbacks=[Leak(optimizer.exp_avg[0]), control])
+    assert control.rise() > 10
 
 
 def bits(net, optimizer):
