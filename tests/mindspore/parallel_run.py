@@ -5,6 +5,8 @@ Every process trains on its part of each batch; one of them then trains alone on
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from pathlib import Path
 
@@ -161,9 +163,18 @@ def with_context(**settings):
         ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
 
 
+def printed(program):
+    """What a program of the documentation prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as found:
+        exec(program, {})
+    return found.getvalue()
+
+
 if __name__ == "__main__":
     init()
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
     folder = Path(sys.argv[1])
     refusals(folder)
+    if (folder / "program.py").exists():
+        (folder / f"printed-rank{get_rank()}.txt").write_text(printed((folder / "program.py").read_text()))
     trajectories(folder, sys.argv[2:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,10 @@ from hessiod.core import InvalidArgument
 SCRIPT = Path(__file__).with_name("parallel_run.py")
 RULES = ("SophiaG", "SophiaH", "AdaHessian", "DiagonalNewton", "Apollo", "AdamW", "SGD", "KFAC", "SPNGD", "THOR")
 CASES = ("SophiaG-graph", "AdaHessian-pynative", "KFAC-pynative")
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "framework-bugs.md"
+[(PROGRAM, PRINTED)] = re.findall(r"```python\n(# msrun.*?)```\n\n```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 def start(folder, count, *cases):
@@ -51,6 +56,7 @@ def check_trajectory(folder, count, case):
 def two(tmp_path_factory):
     """What two processes did."""
     folder = tmp_path_factory.mktemp("two")
+    (folder / "program.py").write_text(PROGRAM)
     start(folder, 2, *CASES)
     return folder
 
@@ -71,6 +77,10 @@ def test_all_processes_refuse_what_one_cannot_take(two):
     assert lines[2].startswith("InvalidArgument: parameter '0.weight': found float64 on 2 processes")
     assert lines[3].startswith("InvalidArgument: parallel_mode: found 'stand_alone' in 2 processes")
     assert lines[4].startswith("InvalidArgument: gradients_mean: found False, expected True")
+
+
+def test_a_program_of_the_documentation_prints_what_it_shows(two):
+    assert [(two / f"printed-rank{rank}.txt").read_text() for rank in range(2)] == [PRINTED, ""]
 
 
 @pytest.mark.slow
