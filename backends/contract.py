@@ -20,6 +20,7 @@ import numpy as np
 
 from hessiod.backends.training.trainer import Trainer
 from hessiod.core.errors import InvalidArgument
+from hessiod.core.rule import Kernel
 
 NAMESPACE: Mapping[str, str] = {
     "int64": "the dtype",
@@ -71,6 +72,11 @@ LINEAR_ALGEBRA: Mapping[str, str] = {
 has no K-FAC, SP-NGD and THOR, and everything else still runs."""
 
 
+HALF_PRECISION = ("bfloat16", "float16")
+STORED = ("param", "grad", "estimate")
+"""The arrays of a kernel that have a half-precision parameter's dtype; state and arithmetic are in float32."""
+
+
 @dataclass(frozen=True)
 class Route:
     """One way in which a backend executes a kernel: eagerly, traced, compiled.
@@ -79,7 +85,14 @@ class Route:
     rounded once to the arrays' dtype, and returns a tuple of native arrays. ``contracts`` says that the route may fuse
     a multiplication and an addition into one rounding, so that its results may differ from the others' by an ULP per
     operation. ``flushes`` says that it may put zero in the place of denormal numbers,
-    ``compiles`` that each new kernel or shape costs seconds, so that the conformance suite gives it one.
+    ``compiles`` that each new kernel costs seconds, ``specializes`` that each new shape costs them again, so that the
+    conformance suite gives it one.
+
+    ``half(kernel, arrays, values, dtype)`` is how a step moves parameters in half precision: ``arrays`` are native
+    ones in float32 by their names in ``kernel.operands``, ``values`` the hyperparameters, ``dtype`` one of
+    :data:`HALF_PRECISION`. Those named in :data:`STORED` hold numbers of that dtype and are first put into it, as they
+    lie in a user's memory. It returns ``kernel.results`` in float32, the parameter after it was rounded to the dtype,
+    once. None for a route that no such step takes.
     """
 
     name: str
@@ -87,6 +100,8 @@ class Route:
     contracts: bool = False
     flushes: bool = False
     compiles: bool = False
+    specializes: bool = False
+    half: Callable[[Kernel, Mapping[str, Any], Mapping[str, float], str], tuple[Any, ...]] | None = None
 
 
 class Autodiff(Protocol):
@@ -123,7 +138,7 @@ class Backend(Protocol):
     """Every way in which users' kernels run, the plainest first."""
 
     dtypes: tuple[str, ...]
-    """Parameter dtypes that kernels run in, such as "float32"."""
+    """Parameter dtypes that steps run with, such as "float32"; those of half precision with state in float32."""
 
     optimizers: Mapping[str, Callable[..., Any]]
     """The backend's optimizer classes by command-line name, such as "sophia-g"; empty where it has none."""

@@ -7,32 +7,56 @@ from hessiod.backends.registry import require
 require("mindspore", extra="mindspore")
 
 from collections.abc import Callable, Mapping, Sequence  # noqa: E402
+from functools import partial  # noqa: E402
 from typing import Any  # noqa: E402
 
 import mindspore as ms  # noqa: E402
 import numpy as np  # noqa: E402
-from mindspore import Tensor  # noqa: E402
+from mindspore import Tensor, ops  # noqa: E402
 
-from hessiod.backends.contract import Route  # noqa: E402
+from hessiod.backends.contract import HALF_PRECISION, STORED, Route  # noqa: E402
 from hessiod.backends_mindspore import namespace  # noqa: E402
 from hessiod.backends_mindspore.autodiff import MindSporeAutodiff  # noqa: E402
 from hessiod.backends_mindspore.optimizers import OPTIMIZERS  # noqa: E402
 from hessiod.backends_mindspore.processes import MindSporeProcesses  # noqa: E402
 from hessiod.backends_mindspore.trainer import MindSporeTrainer  # noqa: E402
+from hessiod.core.errors import BackendUnavailable  # noqa: E402
+from hessiod.core.rule import Kernel  # noqa: E402
 
-Kernel = Callable[..., Any]
+Function = Callable[..., Any]
 
 
-def run(function: Kernel, arrays: Sequence[Tensor], scalars: Mapping[str, float]) -> tuple[Any, ...]:
+def run(function: Function, arrays: Sequence[Tensor], scalars: Mapping[str, float]) -> tuple[Any, ...]:
     """Call a kernel op by op, with scalars as 0-d tensors of the arrays' dtype."""
     typed = {name: Tensor(value, arrays[0].dtype) for name, value in scalars.items()}
     result = function(namespace, *arrays, **typed)
     return tuple(result) if isinstance(result, tuple) else (result,)
 
 
-def run_jit(function: Kernel, arrays: Sequence[Tensor], scalars: Mapping[str, float]) -> tuple[Any, ...]:
+def run_jit(function: Function, arrays: Sequence[Tensor], scalars: Mapping[str, float]) -> tuple[Any, ...]:
     """Call a kernel as one graph."""
     return run(ms.jit(function), arrays, scalars)
+
+
+def run_half(
+    kernel: Kernel, arrays: Mapping[str, Tensor], values: Mapping[str, float], dtype: str, graph: bool = False
+) -> tuple[Any, ...]:
+    """Take a step as optimizers do: everything in float32, the parameter rounded as it is assigned."""
+    kept = getattr(ms, dtype)
+    if kept == ms.bfloat16 and ms.get_context("device_target") == "CPU":
+        raise BackendUnavailable("MindSpore cannot assign bfloat16 on the CPU")
+    given = [ops.cast(arrays[name], kept) if name in STORED else arrays[name] for name in kernel.operands]
+    written = tuple(kept if name in STORED else ms.float32 for name in kernel.results)
+    function = kernel.function
+
+    def stepped(xp, *arrays, **scalars):
+        results = function(xp, *[ops.cast(array, ms.float32) for array in arrays], **scalars)
+        results = results if isinstance(results, tuple) else (results,)
+        return tuple([ops.cast(result, kind) for result, kind in zip(results, written)])  # noqa: B905 - traced
+
+    typed = {name: Tensor(value, ms.float32) for name, value in kernel.scalars_from(values).items()}
+    found = (ms.jit(stepped) if graph else stepped)(namespace, *given, **typed)
+    return tuple(ops.cast(result, ms.float32) for result in found)
 
 
 class MindSporeBackend:
@@ -40,8 +64,11 @@ class MindSporeBackend:
 
     name = "mindspore"
     namespace = namespace
-    routes = (Route("eager", run, flushes=True), Route("jit", run_jit, flushes=True))
-    dtypes = ("float32", "float64")
+    routes = (
+        Route("eager", run, flushes=True, half=run_half),
+        Route("jit", run_jit, flushes=True, half=partial(run_half, graph=True)),
+    )
+    dtypes = ("float32", "float64", *HALF_PRECISION)
     optimizers = OPTIMIZERS
     autodiff = MindSporeAutodiff()
     processes = MindSporeProcesses()

@@ -9,7 +9,7 @@ CARD = Card(
     framework="mindspore",
     extra="mindspore",
     distributions=("mindspore",),
-    dtypes=("float32", "float64"),
+    dtypes=("float32", "float64", "bfloat16", "float16"),
     routes=(Name("eager"), Name("jit")),
     optimizers=(
         "sophia-g",

@@ -10,7 +10,7 @@ CARD = Card(
     framework="torch",
     extra="torch",
     distributions=("torch",),
-    dtypes=("float32", "float64"),
+    dtypes=("float32", "float64", "bfloat16", "float16"),
     routes=(Name("eager"), Name("compiled"), *[Name("kernels")] * route.offered()),
     optimizers=(
         "sophia-g",

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED, Case
+from hessiod.conformance.formats import HALF
 from hessiod.core.errors import BackendUnavailable
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found of one kind; ``data`` is what later checks compare with, such as a run's losses."""
+    """What a check found of one kind.
+
+    ``data`` is what later checks compare with, such as a run's losses; ``worst`` the worst entry with its inputs
+    (:mod:`hessiod.conformance.entry`).
+    """
 
     kind: str
     passed: bool
@@ -20,6 +25,7 @@ class Finding:
     budget_ulp: float | None
     why: str
     data: Sequence[float] = ()
+    worst: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,8 @@ def judged(check: Check, findings: Sequence[Finding]) -> Iterator[Case]:
             continue
         finding = found[kind]
         verdict = PASS if finding.passed else FAIL
-        yield check.row(kind, verdict, finding.why, finding.worst_ulp, finding.budget_ulp)
+        row = check.row(kind, verdict, finding.why, finding.worst_ulp, finding.budget_ulp)
+        yield replace(row, worst=finding.worst)
 
 
 def identified(backend: Any, **fields: Any) -> dict[str, Any]:
@@ -117,3 +124,8 @@ def identified(backend: Any, **fields: Any) -> dict[str, Any]:
 def whole_kernels(backend: Any) -> str:
     """Why a backend has no functions to call one by one; empty if it has."""
     return "" if backend.namespace is not None else "the backend runs whole kernels only"
+
+
+def wide_dtypes(backend: Any) -> list[str]:
+    """The dtypes that a backend calculates with: not those of half precision, which only steps have."""
+    return [dtype for dtype in backend.dtypes if dtype not in HALF]

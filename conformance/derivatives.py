@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hessiod.backends.contract import Autodiff, Backend
-from hessiod.conformance.check import Check, Finding, identified
+from hessiod.conformance.check import Check, Finding, identified, wide_dtypes
 from hessiod.conformance.objectives import OBJECTIVES, Golden, Objective, golden
 
 KINDS = ("loss", "gradient", "product")
@@ -25,7 +25,7 @@ BUDGET = {"float32": 1e-5, "float64": 1e-13}
 def derivative_checks(backend: Backend) -> Iterator[Check]:
     """Level 2 of a backend."""
     for objective in OBJECTIVES.values():
-        for dtype in backend.dtypes:
+        for dtype in wide_dtypes(backend):
             yield Check(
                 f"L2/{objective.name}/{backend.name}/{dtype}",
                 **identified(backend, level="L2", rule=objective.name, dtype=dtype),

@@ -25,30 +25,32 @@ from typing import Any
 
 import numpy as np
 
+from hessiod.conformance.formats import FORMATS, Format
+
 
 @dataclass(frozen=True)
 class Widening:
-    """What an operation in a dtype may add to the exact result of its operands."""
+    """What an operation in a format may add to the exact result of its operands."""
 
-    dtype: np.dtype
+    format: Format
     rounds: bool
     flushes: bool
 
     @property
     def half(self) -> Any:
         """Half an ULP, relative."""
-        return np.longdouble(np.finfo(self.dtype).eps) / 2
+        return self.format.eps / 2
 
     @property
     def working(self) -> np.dtype:
         """The dtype that endpoints are computed in."""
-        return np.dtype(np.longdouble) if self.rounds else self.dtype
+        return np.dtype(np.longdouble) if self.rounds else self.format.container
 
     def flush(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Denormals may become zero; so may the smallest normal number, which a denormal may have been rounded to."""
         if not self.flushes:
             return low, high
-        tiny, zero = np.finfo(self.dtype).smallest_normal, low.dtype.type(0)
+        tiny, zero = self.format.smallest_normal, low.dtype.type(0)
         return np.where((low > 0) & (low <= tiny), zero, low), np.where((high < 0) & (high >= -tiny), zero, high)
 
     def round(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,10 +59,9 @@ class Widening:
 
     def widen(self, low: Any, high: Any, below: Any, above: Any) -> tuple[np.ndarray, np.ndarray]:
         """Half an ULP of the sizes ``below`` and ``above``, and overflow to infinity."""
-        info = np.finfo(self.dtype)
-        smallest = np.longdouble(info.smallest_subnormal)
+        smallest, largest = self.format.smallest_subnormal, self.format.max
         low, high = low - below * self.half - smallest, high + above * self.half + smallest
-        return np.where(low < -info.max, -np.inf, low), np.where(high > info.max, np.inf, high)
+        return np.where(low < -largest, -np.inf, low), np.where(high > largest, np.inf, high)
 
 
 class Interval:
@@ -116,6 +117,18 @@ class Interval:
     def contains(self, values: np.ndarray) -> np.ndarray:
         """Whether each value lies within."""
         return (self.low <= values) & (values <= self.high)
+
+    def loaded(self, format: Format) -> Interval:
+        """Numbers as they are read from an array of another format, which they have: denormals may become zero."""
+        widening = Widening(format, self.widening.rounds, self.widening.flushes)
+        return Interval(*widening.flush(self.low, self.high), self.widening)
+
+    def stored(self, format: Format) -> Interval:
+        """Numbers as they are written into an array of another format, which rounds them once more."""
+        widening = Widening(format, self.widening.rounds, self.widening.flushes)
+        ends = (self.low, self.high) if widening.rounds else map(format.rounded, (self.low, self.high))
+        low, high = widening.round(*ends)
+        return Interval(low.astype(self.low.dtype), high.astype(self.low.dtype), self.widening)
 
 
 class Namespace:
@@ -213,7 +226,7 @@ def enclose(
     With ``round_scalars=False`` (rounding only) a scalar stands for every number that rounds to it, so that the exact
     formula's result is enclosed too.
     """
-    widening = Widening(dtype, kind == "rounding", flushes)
+    widening = Widening(FORMATS[dtype.name], kind == "rounding", flushes)
     working = widening.working
     typed: dict[str, Any] = {name: working.type(dtype.type(value)) for name, value in scalars.items()}
     if not round_scalars:

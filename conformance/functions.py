@@ -17,7 +17,7 @@ import numpy as np
 
 from hessiod.backends.contract import LINEAR_ALGEBRA, NAMESPACE, Backend
 from hessiod.backends.numpy import namespace as numpy_xp
-from hessiod.conformance.check import Check, Finding, identified, whole_kernels
+from hessiod.conformance.check import Check, Finding, identified, whole_kernels, wide_dtypes
 from hessiod.conformance.inputs import hard_array
 
 SAMPLING = 2.0**11
@@ -126,8 +126,9 @@ def untested() -> set[str]:
 
 def function_checks(backend: Backend) -> Iterator[Check]:
     """Level 0 of a backend."""
-    calls = [(name, call, np.dtype(dtype)) for name, call in FLOATS.items() for dtype in call.dtypes or backend.dtypes]
-    calls += [(name, call, np.dtype(dtype)) for name, call in MATRICES.items() for dtype in backend.dtypes]
+    dtypes = wide_dtypes(backend)
+    calls = [(name, call, np.dtype(dtype)) for name, call in FLOATS.items() for dtype in call.dtypes or dtypes]
+    calls += [(name, call, np.dtype(dtype)) for name, call in MATRICES.items() for dtype in dtypes]
     calls += [(name, call, INTEGER) for name, call in INTEGERS.items()]
     for name, call, dtype in calls:
         yield Check(

@@ -11,20 +11,20 @@ Two rows for each kernel, route and dtype:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 
 import numpy as np
 
-from hessiod.backends.contract import Backend, Route
-from hessiod.backends.numpy import run as run_numpy
+from hessiod.backends.contract import STORED, Backend, Route
 from hessiod.conformance.check import Check, Finding, identified
-from hessiod.conformance.enclosure import Interval, enclose
-from hessiod.conformance.formulas import FORMULAS
-from hessiod.conformance.inputs import SHAPES, hard_array
+from hessiod.conformance.formats import FORMATS, HALF, Format
+from hessiod.conformance.inputs import LARGE, SHAPES, STRIDED, hard_array
+from hessiod.conformance.measure import Example, Subject, Verdict, measure
 from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel
 from hessiod.core.rule import Kernel
 from hessiod.core.rules import RULES
+from hessiod.core.trace import trace
 
 SETTINGS: tuple[Mapping[str, float], ...] = (
     {"lr": 1e-3, "weight_decay": 0.1, "step": 1, "refreshes": 1, "count": 3.0},
@@ -38,20 +38,6 @@ SETTINGS: tuple[Mapping[str, float], ...] = (
         "count": 5e5,
     },
 )
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A kernel under test with its hyperparameters' defaults."""
-
-    name: str
-    kernel: Kernel
-    defaults: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def rule(self) -> str:
-        """The rule or estimator that the kernel belongs to."""
-        return self.name.rpartition(".")[0]
 
 
 def no_scalars():
@@ -68,110 +54,43 @@ def subjects() -> list[Subject]:
             found.append(Subject(f"{rule.name}.refresh", rule.refresh, rule.defaults))
     hutchinson = Kernel(hutchinson_kernel, no_scalars, ("probe", "product"), ("estimate",))
     bartlett = Kernel(gnb_kernel, gnb_scalars, ("total",), ("estimate",))
-    return [*found, Subject("hutchinson.estimate", hutchinson), Subject("gauss-newton-bartlett.estimate", bartlett)]
+    estimators = (("hutchinson.estimate", hutchinson), ("gauss-newton-bartlett.estimate", bartlett))
+    return [*found, *(Subject(name, kernel, stepped=False) for name, kernel in estimators)]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The entry of a result that comes nearest to its budget."""
-
-    ratio: float
-    worst_ulp: float
-    budget_ulp: float
-    where: str
-
-
-def unit(dtype: np.dtype, *sizes: np.ndarray) -> np.ndarray:
-    """The ULP at the largest of some magnitudes."""
-    info = np.finfo(dtype)
-    largest = np.maximum.reduce([np.abs(size.astype(np.longdouble)) for size in sizes])
-    return np.spacing(np.clip(largest, info.smallest_normal, info.max / 2).astype(dtype)).astype(np.longdouble)
+@lru_cache(maxsize=64)
+def fixed(subject: Subject, dtype: str, one_shape: bool = False) -> tuple[Example, ...]:
+    """The adversarial arrays, in all shapes and settings, or in one shape."""
+    first = [fixed_example(subject, FORMATS[dtype], SHAPES[0], number) for number in range(len(SETTINGS))]
+    if one_shape:
+        return tuple(first)
+    others = [
+        fixed_example(subject, FORMATS[dtype], shape, number) for shape in SHAPES[1:] for number in range(len(SETTINGS))
+    ]
+    plain = fixed_example(subject, FORMATS[dtype], STRIDED, len(SETTINGS) - 1)
+    strided = replace(plain, where=f"{plain.where}, every second column", strided=True)
+    return (*first, *others, strided, *large(first[-1]))
 
 
-def judge(
-    got: np.ndarray, expected: np.ndarray, enclosure: Interval, flushed: Interval, ulp: np.ndarray, where: str
-) -> Verdict:
-    """Measure a result against what was expected and what may be.
+def fixed_example(subject: Subject, format: Format, shape: tuple[int, ...], number: int) -> Example:
+    """The adversarial arrays in a shape, with one of the settings."""
+    arrays = tuple(
+        hard_array(name, place, shape, format.container, format if name in STORED else None)
+        for place, name in enumerate(subject.kernel.operands)
+    )
+    return Example(subject, format, arrays, {**subject.defaults, **SETTINGS[number]}, f"setting {number}")
 
-    ``flushed`` encloses also what flushing of denormals may lead to; entries that need it are counted, not measured.
+
+def large(base: Example) -> list[Example]:
+    """A call with many entries: those of another call over and over, if a kernel treats each by itself.
+
+    Budgets of sums over so many entries are slow to work out, and the sums are in float32 for half precision too.
     """
-    if not got.size:
-        return Verdict(0.0, 0.0, 0.0, where)
-    with np.errstate(all="ignore"):
-        value, exact = got.astype(np.longdouble), expected.astype(np.longdouble)
-        error = np.where(value == exact, 0, np.abs(value - exact)) / ulp
-        settled = (enclosure.low == exact) & (enclosure.high == exact)
-        budget = np.where(settled, 0, np.maximum(enclosure.high - exact, exact - enclosure.low) / ulp)
-        ratio = np.where(error == 0, 0, error / np.where(budget > 0, budget, np.inf))
-        ratio = np.minimum(np.nan_to_num(ratio, nan=0.0), 1)
-        faithful = enclosure.contains(got)
-        ratio = np.where(faithful, ratio, np.where(flushed.contains(got), -1, np.inf))
-    count = int(np.count_nonzero(ratio == -1))
-    if count:
-        where = f"{where}, {count} of {ratio.size} entries with flushed denormals"
-    index = np.unravel_index(np.argmax(ratio), ratio.shape)
-    place = f"{where}, entry {tuple(int(i) for i in index)}"
-    if ratio[index] == -1:
-        return Verdict(0.0, 0.0, 0.0, place)
-    return Verdict(float(ratio[index]), float(error[index]), float(budget[index]), place)
-
-
-def in_range(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Extended-precision values with those beyond the dtype's range as infinities."""
-    limit = np.finfo(dtype).max
-    return np.where(np.abs(values) > limit, np.copysign(np.inf, values), values)
-
-
-def measure(subject: Subject, backend: Backend, route: Route, dtype: np.dtype) -> dict[str, Verdict]:
-    """The worst verdict of both kinds over all shapes and settings."""
-    worst: dict[str, Verdict] = {}
-    for shape in SHAPES[:1] if route.compiles else SHAPES:
-        arrays = [hard_array(name, place, shape, dtype) for place, name in enumerate(subject.kernel.operands)]
-        for number, setting in enumerate(SETTINGS):
-            values = {**subject.defaults, **setting}
-            for kind, verdict in measure_one(subject, backend, route, arrays, values, f"setting {number}").items():
-                if kind not in worst or verdict.ratio > worst[kind].ratio:
-                    worst[kind] = verdict
-    return worst
-
-
-def measure_one(
-    subject: Subject, backend: Backend, route: Route, arrays: list[np.ndarray], values: Mapping[str, float], where: str
-) -> dict[str, Verdict]:
-    """The verdicts of one call."""
-    kernel, dtype = subject.kernel, arrays[0].dtype
-    scalars = dict(kernel.scalars_from(values))
-    native = [backend.from_numpy(array.copy()) for array in arrays]
-    got = [backend.to_numpy(result) for result in route.run(kernel.function, native, scalars)]
-    reference = [np.asarray(result) for result in run_numpy(kernel.function, arrays, scalars)]
-    exact = {name: values[name] for name in kernel.hyperparameters}
-    with np.errstate(all="ignore"):
-        printed = FORMULAS[subject.name](*[array.astype(np.longdouble) for array in arrays], **exact)
-
-    def enclosures(kind: str, **options: bool) -> Iterator[tuple[Interval, Interval]]:
-        ways = [
-            enclose(kernel.function, arrays, scalars, dtype=dtype, kind=kind, flushes=f, **options) for f in flushes
-        ]
-        return zip(ways[0], ways[-1], strict=True)
-
-    flushes = (False, True) if route.flushes else (False,)
-    may = enclosures("rounding", round_scalars=False)
-    must = enclosures("rounding" if route.contracts else "agreement")
-    verdicts: dict[str, Verdict] = {}
-    for name, *result in zip(kernel.results, got, reference, printed, may, must, strict=True):
-        value, numpy_value, formula_value, loose, tight = result
-        if value.dtype != dtype or value.shape != arrays[0].shape:
-            raise TypeError(f"{name}: found {value.dtype}{value.shape}, expected {dtype}{arrays[0].shape}")
-        before = [array for array, operand in zip(arrays, kernel.operands, strict=True) if operand == name]
-        ulp, place = unit(dtype, formula_value, *before), f"{where}, {name}"
-        formula = judge(value, in_range(formula_value, dtype), loose[0], loose[1], ulp, place)
-        if not loose[0].contains(in_range(formula_value, dtype)).all():
-            formula = Verdict(np.inf, formula.worst_ulp, formula.budget_ulp, f"{place}: the kernel is not the formula")
-        agreement = judge(value, numpy_value, tight[0], tight[1], ulp, place)
-        for kind, verdict in (("formula", formula), ("agreement", agreement)):
-            if kind not in verdicts or verdict.ratio > verdicts[kind].ratio:
-                verdicts[kind] = verdict
-    return verdicts
+    each = trace(base.subject.kernel).elementwise
+    if not each and base.format.name != "float32":
+        return []
+    arrays = tuple(np.resize(array, LARGE) for array in base.arrays)
+    return [replace(base, arrays=arrays, where=f"{base.where}, {LARGE[0]} entries", base=base if each else None)]
 
 
 def explain(kind: str, route: Route, verdict: Verdict) -> str:
@@ -194,13 +113,21 @@ def kernel_checks(backend: Backend) -> Iterator[Check]:
     for subject in subjects():
         for route in backend.routes:
             for dtype in backend.dtypes:
+                if dtype in HALF and not subject.stepped:
+                    continue  # estimates of half-precision parameters are in float32
                 yield Check(
                     f"L1/{subject.name}/{backend.name}/{route.name}/{dtype}",
                     **identified(backend, level="L1", rule=subject.rule, dtype=dtype),
                     kinds=KINDS,
-                    run=partial(findings, subject, backend, route, np.dtype(dtype)),
+                    run=partial(findings, subject, backend, route, dtype),
+                    unsupported=no_half(route, dtype),
                     slow=slow(backend, route, dtype),
                 )
+
+
+def no_half(route: Route, dtype: str) -> str:
+    """Why a route has no half precision; empty if it has, or it is not asked for."""
+    return "no step in half precision takes this route" if dtype in HALF and route.half is None else ""
 
 
 def slow(backend: Backend, route: Route, dtype: str) -> str:
@@ -211,7 +138,14 @@ def slow(backend: Backend, route: Route, dtype: str) -> str:
     return "" if first else "L1: further dtypes on all routes but a backend's first"
 
 
-def findings(subject: Subject, backend: Backend, route: Route, dtype: np.dtype) -> Iterator[Finding]:
+def findings(subject: Subject, backend: Backend, route: Route, dtype: str) -> Iterator[Finding]:
     """Both kinds of a kernel on a route."""
-    for kind, verdict in measure(subject, backend, route, dtype).items():
-        yield Finding(kind, verdict.ratio <= 1, verdict.worst_ulp, verdict.budget_ulp, explain(kind, route, verdict))
+    for kind, verdict in measure(backend, route, fixed(subject, dtype, route.specializes)).items():
+        yield Finding(
+            kind,
+            verdict.ratio <= 1,
+            verdict.worst_ulp,
+            verdict.budget_ulp,
+            explain(kind, route, verdict),
+            worst=verdict.entry,
+        )

@@ -18,7 +18,8 @@ from rich.progress import track
 
 from hessiod.backends.contract import Route
 from hessiod.backends.numpy import NumpyBackend, namespace
-from hessiod.conformance.kernels import Subject, measure, subjects
+from hessiod.conformance.kernels import fixed, subjects
+from hessiod.conformance.measure import Subject, measure
 from hessiod.core.trace import Graph, Node, evaluate, trace
 
 OTHERS: Mapping[str, tuple[str, ...]] = {
@@ -101,7 +102,7 @@ def caught(mutant: Mutant) -> bool:
     route = Route("mutant", mutant.run)
     backend.routes = (route,)
     try:
-        verdicts = measure(mutant.subject, backend, route, np.dtype(np.float32))
+        verdicts = measure(backend, route, fixed(mutant.subject, "float32"))
     except (TypeError, ValueError):
         return True
     return verdicts["formula"].ratio > 1

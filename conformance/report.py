@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from hessiod.backends.checkpoint import write_atomically
 from hessiod.conformance import matrix
 from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED, XFAIL, Case
+from hessiod.conformance.entry import in_words, shown
 from hessiod.conformance.result import Report
 
 
@@ -51,6 +52,9 @@ def as_markdown(report: Report) -> str:
             backends = ", ".join(dict.fromkeys(row.backend for row in rows))
             listed.append(f"| {len(rows)} | {backends} | {escaped(reason)} |")
         lines += folded(f"{report.count(UNSUPPORTED)} unsupported, by reason", listed)
+    nearest = [f"- `{case.id}`: {escaped(in_words(case.worst))}" for case in matrix.nearest(report.cases) if case.worst]
+    if nearest:
+        lines += folded("Nearest to their budget, with their inputs", nearest)
     passed = [case for case in report.cases if case.verdict == PASS]
     if passed:
         lines += folded(f"{len(passed)} passed, each subject's error nearest to its budget", matrix_tables(passed))
@@ -91,8 +95,16 @@ def case_table(rows: list[Case]) -> list[str]:
     return [
         "| case | worst, ULP | budget, ULP | why |",
         "|---|---|---|---|",
-        *(f"| {row.id} | {figure(row.worst_ulp)} | {figure(row.budget_ulp)} | {escaped(row.why)} |" for row in rows),
+        *(
+            f"| {row.id} | {figure(row.worst_ulp)} | {figure(row.budget_ulp)} | {escaped(reason(row))} |"
+            for row in rows
+        ),
     ]
+
+
+def reason(case: Case) -> str:
+    """Why a row has its verdict, with the worst entry's inputs where they are known."""
+    return f"{case.why}: {in_words(case.worst)}" if case.worst else case.why
 
 
 def escaped(text: str) -> str:
@@ -128,6 +140,8 @@ def as_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure
+    environment.filters["in_words"] = in_words
+    environment.filters["shown"] = shown
     return environment.get_template("report.html").render(
         report=report,
         headline=headline(report),

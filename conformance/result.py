@@ -10,6 +10,9 @@ from typing import Any
 
 from hessiod.conformance.case import FAIL, UNSUPPORTED, Case
 
+FORMAT = 2
+"""The version of ``report.schema.json``; 2 added the header's ``format`` and a row's ``worst`` entry."""
+
 
 @dataclass(frozen=True)
 class Report:

@@ -19,7 +19,7 @@ from hessiod.conformance.functions import function_checks
 from hessiod.conformance.kernels import kernel_checks
 from hessiod.conformance.matrices import matrix_checks
 from hessiod.conformance.processes import process_checks
-from hessiod.conformance.result import Report, case_set
+from hessiod.conformance.result import FORMAT, Report, case_set
 from hessiod.conformance.selection import EVERYTHING, NONE_KNOWN, KnownFailures, Selection
 from hessiod.conformance.theorems import theorem_checks
 from hessiod.conformance.trajectories import trajectory_checks
@@ -95,6 +95,7 @@ def header(
     """What the results depend on, and what was asked."""
     backends: list[Backend] = [listing.backend for listing in chosen if listing.backend is not None]
     return {
+        "format": FORMAT,
         "hessiod": own_version(),
         "python": platform.python_version(),
         "platform": platform.platform(),

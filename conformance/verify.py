@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hessiod.conformance.case import Case
-from hessiod.conformance.result import Report, case_set, sha256
+from hessiod.conformance.result import FORMAT, Report, case_set, sha256
 from hessiod.core.errors import InvalidArgument
 
 
@@ -47,6 +47,7 @@ def check_form(document: Any, path: Path) -> None:
     """Refuse what is not a report, naming the first place where it is not."""
     import jsonschema  # only here: the other commands start faster without it
 
+    check_format(document, path)
     try:
         jsonschema.validate(document, schema())
     except jsonschema.ValidationError as error:
@@ -57,6 +58,18 @@ def check_form(document: Any, path: Path) -> None:
     )
     if doubled is not None:
         raise InvalidArgument(f"{path}: the row {doubled} stands twice")
+
+
+def check_format(document: Any, path: Path) -> None:
+    """Refuse the report of a later release; those of all earlier ones are read."""
+    header = document.get("header") if isinstance(document, dict) else None
+    header = header if isinstance(header, dict) else {}
+    found = header.get("format", 1)
+    if isinstance(found, int) and found > FORMAT:
+        raise InvalidArgument(
+            f"{path}: the report has format {found} and is of hessiod {header.get('hessiod')}, this release reads up "
+            f"to {FORMAT}; update hessiod"
+        )
 
 
 def check_case_set(report: Report, golden: str, planned: Iterable[str] | None) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from hessiod.backends.half import packed, unpacked
 from hessiod.backends.kernels import choice
 from hessiod.backends.kernels.compiler import CompilerUnavailable, find
-from hessiod.backends.kernels.library import compiled
+from hessiod.backends.kernels.library import DTYPED, compiled
 from hessiod.core.rule import Kernel
 
 
@@ -54,8 +55,40 @@ def run(function: Callable[..., Any], arrays: Sequence[np.ndarray], scalars: Map
     given = [np.array(array, order="C", copy=True) for array in arrays]
     given += [np.empty_like(given[0]) for _ in kernel.results]
     numbers = dict(zip(sweep.program.graph.scalars, (1.0, *scalars.values()), strict=True))
-    sweep.run([given[0].size], [array.ctypes.data for array in given], [0], [numbers], threads=2)
+    sweep.run([given[0].size], [array.ctypes.data for array in given], [0], [numbers], threads(given[0].size))
     return tuple(given[len(arrays) :])
+
+
+def run_half(
+    kernel: Kernel, arrays: Mapping[str, np.ndarray], values: Mapping[str, float], dtype: str
+) -> tuple[Any, ...]:
+    """Run a rule's kernel in place on copies of the arrays, of which those that users give are in half precision."""
+    kept = {
+        name: packed(array, dtype) if name in DTYPED else np.array(array, order="C", copy=True)
+        for name, array in arrays.items()
+    }
+    move(
+        (kernel,),
+        {name: array.ctypes.data for name, array in kept.items()},
+        arrays[kernel.operands[0]].size,
+        values,
+        dtype,
+    )
+    return tuple(unpacked(kept[name], dtype) if name in DTYPED else kept[name] for name in kernel.results)
+
+
+def move(
+    kernels: tuple[Kernel, ...], addresses: Mapping[str, int], size: int, values: Mapping[str, float], dtype: str
+) -> None:
+    """Run a step's kernels in place on one parameter's arrays, given by their addresses."""
+    sweep = compiled(kernels, dtype, dtype, dtype)
+    pointers = [addresses[name] for name in sweep.program.operands]
+    sweep.run([size], pointers, [0], [sweep.program.scalars_from(values)], threads(size))
+
+
+def threads(size: int) -> int:
+    """Two threads where there is work for two: results do not depend on it, and starting them takes longer."""
+    return 2 if size > 2**16 else 1
 
 
 def kernel_for(function: Callable[..., Any], arrays: Sequence[Any], scalars: Mapping[str, float]) -> Kernel:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from hessiod.backends.contract import Route
+from hessiod.backends.contract import HALF_PRECISION, STORED, Route
+from hessiod.backends.half import packed, unpacked
 from hessiod.backends.kernels import route
 from hessiod.backends.numpy import namespace
 from hessiod.core.errors import BackendUnavailable
+from hessiod.core.rule import Kernel
 
 
 def run(function: Callable[..., Any], arrays: Sequence[np.ndarray], scalars: Mapping[str, float]) -> tuple[Any, ...]:
@@ -22,13 +24,25 @@ def run(function: Callable[..., Any], arrays: Sequence[np.ndarray], scalars: Map
     return tuple(result) if isinstance(result, tuple) else (result,)
 
 
+def run_half(
+    kernel: Kernel, arrays: Mapping[str, np.ndarray], values: Mapping[str, float], dtype: str
+) -> tuple[Any, ...]:
+    """Call a kernel on float32 arrays, and round the parameter as if it were kept in half precision."""
+    found = run(kernel.function, [arrays[name] for name in kernel.operands], kernel.scalars_from(values))
+    ends = zip(kernel.results, map(np.asarray, found), strict=True)
+    return tuple(unpacked(packed(array, dtype), dtype) if name in STORED else array for name, array in ends)
+
+
 class NumpyBackend:
     """See :class:`hessiod.backends.contract.Backend`."""
 
     name = "numpy"
     namespace: ModuleType | None = namespace
-    routes: tuple[Route, ...] = (Route("eager", run), *[Route("kernels", route.run, compiles=True)] * route.offered())
-    dtypes: tuple[str, ...] = ("float32", "float64")
+    routes: tuple[Route, ...] = (
+        Route("eager", run, half=run_half),
+        *[Route("kernels", route.run, compiles=True, half=route.run_half)] * route.offered(),
+    )
+    dtypes: tuple[str, ...] = ("float32", "float64", *HALF_PRECISION)
     optimizers: Mapping[str, Callable[..., Any]] = {}
 
     def versions(self) -> Mapping[str, str]:

@@ -23,6 +23,7 @@ class OnnxBackend(NumpyBackend):
     name = "onnx"
     namespace = None
     routes = routes()
+    dtypes = ("float32", "float64")
 
     def versions(self) -> Mapping[str, str]:
         """Of onnx, of the runtimes, and of the operator sets that models state."""

@@ -22,10 +22,10 @@ def test_a_selection_is_by_level_prefix_and_glob(checks):
     assert chosen(Selection(include=("L1/sophia.step",)), checks) == [
         f"L1/sophia.step/numpy/{route}/{dtype}/{kind}"
         for route in ("eager", "kernels")
-        for dtype in ("float32", "float64")
+        for dtype in ("float32", "float64", "bfloat16", "float16")
         for kind in ("formula", "agreement")
     ]
-    assert chosen(Selection(include=("L1/sophia.step/*/agreement",), exclude=("*float64*",)), checks) == [
+    assert chosen(Selection(include=("L1/sophia.step/*/agreement",), exclude=("*float64*", "*float16*")), checks) == [
         f"L1/sophia.step/numpy/{route}/float32/agreement" for route in ("eager", "kernels")
     ]
     assert len(chosen(Selection(exclude=("*/agreement",)), checks)) == len(everything) / 2

@@ -24,26 +24,32 @@ def rows_of(checks):
     return list(suite.run_checks(list(checks), NONE_KNOWN))
 
 
-def kernel_rows(backend):
-    return rows_of(kernels.kernel_checks(backend))
+def kernel_rows(backend, only=""):
+    return rows_of(check for check in kernels.kernel_checks(backend) if only in check.id)
 
 
-def failures(backend):
-    return {case.id.split("/")[1] for case in kernel_rows(backend) if case.verdict == FAIL}
+def failures(backend, only=""):
+    return {case.id.split("/")[1] for case in kernel_rows(backend, only) if case.verdict == FAIL}
 
 
 def backend_with(route_run, **flags):
     backend = NumpyBackend()
-    backend.routes = (Route("eager", route_run, **flags),)
+    backend.routes, backend.dtypes = (Route("eager", route_run, **flags),), ("float32",)
     return backend
 
 
-def test_the_numpy_backend_passes_every_kernel():
+@pytest.fixture(scope="module")
+def numpy_report():
+    return suite.run_suite(suite.choose(["numpy"]))
+
+
+def test_the_numpy_backend_passes_every_kernel(numpy_report):
     numpy = load("numpy")
-    rows = kernel_rows(numpy)
+    rows = [row for row in numpy_report.cases if row.level == "L1"]
     assert {row.verdict for row in rows} == {PASS}
     assert [route.name for route in numpy.routes] == ["eager", "kernels"]  # generated C++ gives numpy's bits, too
-    assert len(rows) == len(kernels.subjects()) * 2 * 2 * 2
+    steps = [subject for subject in kernels.subjects() if subject.stepped]  # estimates are never in half precision
+    assert len(rows) == (len(kernels.subjects()) + len(steps)) * 2 * 2 * 2
     agreement = [row for row in rows if row.id.endswith("agreement")]
     assert {row.worst_ulp for row in agreement if "/eager/" in row.id} == {0.0}
     inexact = {row.rule for row in agreement if row.worst_ulp}  # their sums and powers are taken in double precision
@@ -97,7 +103,7 @@ def test_a_wrong_scalar_is_caught_in_sophias_step(scalar, change):
     def broken_run(kernel, arrays, scalars):
         return run(kernel, arrays, scalars | ({scalar: change(scalars[scalar])} if scalar in scalars else {}))
 
-    assert "sophia.step" in failures(backend_with(broken_run))
+    assert failures(backend_with(broken_run), only="sophia.step") == {"sophia.step"}
 
 
 def test_scalar_arithmetic_in_float32_is_caught():
@@ -116,7 +122,7 @@ def test_a_kernel_that_is_not_the_formula_is_caught_although_every_backend_agree
         return theta - lr * xp.clip(m / xp.maximum(rho * h, eps), -1.0, 1.0), m
 
     monkeypatch.setitem(RULES, "sophia", replace(rule, step=replace(rule.step, function=no_decay)))
-    rows = [case for case in kernel_rows(load("numpy")) if "sophia.step" in case.id]
+    rows = kernel_rows(load("numpy"), only="sophia.step")
     assert {case.id.rpartition("/")[2] for case in rows if case.verdict == FAIL} == {"formula"}
     assert any("the kernel is not the formula" in case.why for case in rows)
 
@@ -126,7 +132,7 @@ def test_flushed_denormals_pass_only_where_the_route_says_so():
         results = run(kernel, arrays, scalars)
         return tuple(np.where(np.abs(r) < np.finfo(r.dtype).smallest_normal, r.dtype.type(0), r) for r in results)
 
-    assert failures(backend_with(flushing_run))
+    assert failures(backend_with(flushing_run), only="sgd")
     assert not failures(backend_with(flushing_run, flushes=True))
 
 
@@ -142,13 +148,12 @@ def test_a_backend_that_raises_or_returns_the_wrong_dtype_or_shape_gives_rows_th
 
     for broken, said in (
         (raises, "RuntimeError: no such kernel"),
-        (widens, "longdouble"),
+        (widens, "found float128(2048,), expected float32(2048,)"),
         (reshapes, "expected float"),
     ):
-        rows = kernel_rows(backend_with(broken))
+        rows = kernel_rows(backend_with(broken), only="step")
         assert {row.verdict for row in rows} == {FAIL}
-        if broken is not widens:
-            assert all(said in row.why for row in rows)
+        assert all(said in row.why for row in rows)
 
 
 def test_an_enclosure_without_denormals_is_one_number_and_with_rounding_holds_any_fused_evaluation():
@@ -186,17 +191,12 @@ def test_trajectories_that_drift_or_raise_fail_and_a_backend_without_optimizers_
     assert rows["L4/gpt.sophia-g/drifting/golden/50"].verdict == UNSUPPORTED
 
 
-@pytest.fixture(scope="module")
-def numpy_report():
-    return suite.run_suite(suite.choose(["numpy"]))
-
-
 def test_the_report_is_valid_json_with_a_digest_that_any_change_breaks(numpy_report, tmp_path):
     paths = report.write_reports(numpy_report, tmp_path)
     document = json.loads(paths[0].read_text())
     assert set(document) == {"header", "cases", "digest"}
     fields = {"id", "level", "rule", "backend", "device", "dtype", "worst_ulp", "budget_ulp", "verdict", "why"}
-    assert all(set(case) == fields for case in document["cases"])
+    assert all(set(case) - {"worst"} == fields for case in document["cases"])
     assert document["digest"] == sha256({"header": document["header"], "cases": document["cases"]})
     document["cases"][0]["worst_ulp"] += 1
     assert document["digest"] != sha256({"header": document["header"], "cases": document["cases"]})
@@ -213,7 +213,7 @@ def test_a_failed_row_makes_the_report_fail_and_nothing_but_unsupported_rows_do_
 def test_a_row_says_bit_for_bit_only_where_nothing_else_is_allowed(monkeypatch):
     torch = load("torch")
     monkeypatch.setattr(torch, "routes", torch.routes[:1])  # the eager one: compiling is for the suite itself
-    rows = [row for row in kernel_rows(torch) if row.id.endswith("eager/float32/agreement")]
+    rows = [row for row in kernel_rows(torch, only="step/torch/eager/float32") if row.id.endswith("agreement")]
     said = {row.rule: row.why.startswith("bit for bit") for row in rows if ".step" in row.id}
     assert said["sophia"]
     assert said["adamw"]
