@@ -15,7 +15,7 @@ class Comparison:
     """The rows of a second report beside those of a first.
 
     ``verdicts`` and ``figures`` hold (before, after) of rows that both have; ``verdicts`` where the verdict changed,
-    ``figures`` where only the error did. ``versions`` holds header entries that differ.
+    ``figures`` where only the error did, on the same inputs. ``versions`` holds header entries that differ.
     """
 
     versions: dict[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -40,13 +40,24 @@ def compare(before: Report, after: Report) -> Comparison:
     first, second = by_id(before), by_id(after)
     shared = [(first[identity], second[identity]) for identity in first if identity in second]
     changed = [(a, b) for a, b in shared if a.verdict != b.verdict]
+    redrawn = drawn_otherwise(before, after)
     return Comparison(
         versions=differences(before.header, after.header),
         verdicts=changed,
-        figures=[(a, b) for a, b in shared if a.verdict == b.verdict and a.worst_ulp != b.worst_ulp],
+        figures=[
+            (a, b)
+            for a, b in shared
+            if a.verdict == b.verdict and a.worst_ulp != b.worst_ulp and not (redrawn and "/drawn/" in a.id)
+        ],
         only_before=[case for identity, case in first.items() if identity not in second],
         only_after=[case for identity, case in second.items() if identity not in first],
     )
+
+
+def drawn_otherwise(before: Report, after: Report) -> bool:
+    """Whether the drawn inputs of two reports are others, so that their errors cannot be compared."""
+    names = ("seed", "hypothesis")
+    return any(before.header.get(name) != after.header.get(name) for name in names)
 
 
 def by_id(report: Report) -> dict[str, Case]:

@@ -205,10 +205,14 @@ HOST_OPERATIONS = 8
 
 
 def interval_of(value: float, widening: Widening) -> Interval:
-    """Every number that a scalar may stand for, worked out on the host in doubles and rounded to a dtype."""
+    """Every number that a scalar may stand for, worked out on the host in doubles and rounded to a dtype.
+
+    One that is smaller than the dtype's normal numbers is rounded to a denormal or to zero.
+    """
     half = widening.half + HOST_OPERATIONS * np.longdouble(np.finfo(np.float64).eps) / 2
-    middle, slack = np.longdouble(value), abs(np.longdouble(value)) * half
-    return Interval(np.asarray(middle - slack), np.asarray(middle + slack), widening)
+    middle = np.longdouble(value)
+    slack = abs(middle) * half + widening.format.smallest_subnormal * (middle != 0)
+    return Interval(*widening.flush(np.asarray(middle - slack), np.asarray(middle + slack)), widening)
 
 
 def enclose(

@@ -26,10 +26,17 @@ END_LIMIT = 20.0
 class Worker:
     """A process that performs one backend's checks."""
 
-    def __init__(self, backend: str, device: str | None) -> None:
+    def __init__(self, backend: str, device: str | None, seed: int = 0) -> None:
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         self.folder = tempfile.TemporaryDirectory(prefix="hessiod-")  # some frameworks leave files where they run
-        command = [sys.executable, "-m", "hessiod.conformance.worker", backend, *([device] if device else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "hessiod.conformance.worker",
+            backend,
+            str(seed),
+            *([device] if device else []),
+        ]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -110,10 +117,11 @@ class Isolation:
     Args:
         limit: seconds that one check may take.
         device: the device of all workers; None for each backend's default.
+        seed: of the drawn inputs.
     """
 
-    def __init__(self, limit: float, device: str | None = None) -> None:
-        self.limit, self.device = limit, device
+    def __init__(self, limit: float, device: str | None = None, seed: int = 0) -> None:
+        self.limit, self.device, self.seed = limit, device, seed
         self.workers: dict[str, Worker] = {}
 
     def __enter__(self) -> Isolation:
@@ -130,7 +138,7 @@ class Isolation:
         if check.unsupported or check.after:
             return perform(check, known)
         if check.backend not in self.workers:
-            self.workers[check.backend] = Worker(check.backend, self.device)
+            self.workers[check.backend] = Worker(check.backend, self.device, self.seed)
         worker = self.workers[check.backend]
         answer = worker.ask(check.id, self.limit)
         if answer:

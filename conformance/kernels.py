@@ -1,6 +1,7 @@
 """Level 1: every kernel, on every route of a backend, against the published formula and against the other backends.
 
-Two rows for each kernel, route and dtype:
+Two rows for each kernel, route and dtype, and two more for inputs that a seed draws
+(:mod:`hessiod.conformance.drawn`):
 
 ``formula``    the result lies where a faithful evaluation of the kernel may lie, and so does the exact result of the
                published formula (worked in extended precision). A kernel that is not the formula fails here.
@@ -18,6 +19,7 @@ import numpy as np
 
 from hessiod.backends.contract import STORED, Backend, Route
 from hessiod.conformance.check import Check, Finding, identified
+from hessiod.conformance.drawn import drawn, repeated
 from hessiod.conformance.formats import FORMATS, HALF, Format
 from hessiod.conformance.inputs import LARGE, SHAPES, STRIDED, hard_array
 from hessiod.conformance.measure import Example, Subject, Verdict, measure
@@ -108,21 +110,24 @@ def explain(kind: str, route: Route, verdict: Verdict) -> str:
 KINDS = ("formula", "agreement")
 
 
-def kernel_checks(backend: Backend) -> Iterator[Check]:
-    """Level 1 of a backend."""
+def kernel_checks(backend: Backend, seed: int = 0) -> Iterator[Check]:
+    """Level 1 of a backend; ``seed`` is that of the drawn inputs."""
     for subject in subjects():
         for route in backend.routes:
             for dtype in backend.dtypes:
                 if dtype in HALF and not subject.stepped:
                     continue  # estimates of half-precision parameters are in float32
-                yield Check(
-                    f"L1/{subject.name}/{backend.name}/{route.name}/{dtype}",
-                    **identified(backend, level="L1", rule=subject.rule, dtype=dtype),
-                    kinds=KINDS,
-                    run=partial(findings, subject, backend, route, dtype),
-                    unsupported=no_half(route, dtype),
-                    slow=slow(backend, route, dtype),
-                )
+                fixed_run = partial(findings, subject, backend, route, dtype)
+                drawn_run = partial(findings, subject, backend, route, dtype, seed=seed)
+                for inputs, run in (("", fixed_run), ("/drawn", drawn_run)):
+                    yield Check(
+                        f"L1/{subject.name}/{backend.name}/{route.name}/{dtype}{inputs}",
+                        **identified(backend, level="L1", rule=subject.rule, dtype=dtype),
+                        kinds=KINDS,
+                        run=run,
+                        unsupported=no_half(route, dtype),
+                        slow=slow(backend, route, dtype),
+                    )
 
 
 def no_half(route: Route, dtype: str) -> str:
@@ -138,9 +143,11 @@ def slow(backend: Backend, route: Route, dtype: str) -> str:
     return "" if first else "L1: further dtypes on all routes but a backend's first"
 
 
-def findings(subject: Subject, backend: Backend, route: Route, dtype: str) -> Iterator[Finding]:
-    """Both kinds of a kernel on a route."""
-    for kind, verdict in measure(backend, route, fixed(subject, dtype, route.specializes)).items():
+def findings(
+    subject: Subject, backend: Backend, route: Route, dtype: str, seed: int | None = None
+) -> Iterator[Finding]:
+    """Both kinds of a kernel on a route, with the adversarial inputs or, given a seed, with drawn ones."""
+    for kind, verdict in measure(backend, route, examples(subject, route, dtype, seed)).items():
         yield Finding(
             kind,
             verdict.ratio <= 1,
@@ -149,3 +156,11 @@ def findings(subject: Subject, backend: Backend, route: Route, dtype: str) -> It
             explain(kind, route, verdict),
             worst=verdict.entry,
         )
+
+
+def examples(subject: Subject, route: Route, dtype: str, seed: int | None) -> tuple[Example, ...]:
+    """The calls of a check."""
+    if seed is None:
+        return fixed(subject, dtype, route.specializes)
+    calls = drawn(subject, dtype, seed)
+    return repeated(calls, SHAPES[0]) if route.specializes else calls

@@ -123,6 +123,8 @@ def versions(report: Report) -> list[str]:
     for name, known in report.header["backends"].items():
         said = ", ".join(f"{key} {value}" for key, value in known.items())
         lines.append(f"- {name}: {said}; {', '.join(report.header['devices'][name])}")
+    if "seed" in report.header:
+        lines.append(f"- drawn inputs: `--seed {report.header['seed']}`, hypothesis {report.header['hypothesis']}")
     return [*lines, f"- case set `{report.header['case_set'][:16]}`, digest `{report.digest[:16]}`"]
 
 

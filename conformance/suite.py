@@ -32,13 +32,16 @@ def choose(names: Sequence[str], device: str | None = None) -> list[Listing]:
     return [Listing(name, load(name, device)) for name in dict.fromkeys(names)] if names else listings()
 
 
-def plan(chosen: Sequence[Listing]) -> list[Check]:
-    """Every check of every level, level by level; a backend that cannot be loaded has one, which says why."""
+def plan(chosen: Sequence[Listing], seed: int = 0) -> list[Check]:
+    """Every check of every level, level by level; a backend that cannot be loaded has one, which says why.
+
+    ``seed`` is that of the inputs which level 1 draws; the checks' ids do not depend on it.
+    """
     backends = [listing.backend for listing in chosen if listing.backend is not None]
     return [
         *(absent(listing) for listing in chosen if listing.backend is None),
         *(check for backend in backends for check in function_checks(backend)),
-        *(check for backend in backends for check in kernel_checks(backend)),
+        *(check for backend in backends for check in kernel_checks(backend, seed)),
         *(check for backend in backends for check in derivative_checks(backend)),
         *(check for backend in backends for check in estimator_checks(backend)),
         *(check for backend in backends for check in matrix_checks(backend)),
@@ -71,12 +74,13 @@ def run_suite(
     selection: Selection = EVERYTHING,
     known_failures: KnownFailures = NONE_KNOWN,
     perform: Perform = perform,
+    seed: int = 0,
 ) -> Report:
     """Run the selected checks; ``on_case`` sees each row as it is found.
 
     Interrupted (Ctrl-C), it returns the rows so far as a report that says it is partial.
     """
-    planned = plan(chosen)
+    planned = plan(chosen, seed)
     checks = selection.choose(planned)
     cases: list[Case] = []
     partial = False
@@ -86,11 +90,11 @@ def run_suite(
             on_case(case)
     except KeyboardInterrupt:
         partial = True
-    return Report(header(chosen, checks, selection.document(planned), partial), cases)
+    return Report(header(chosen, checks, selection.document(planned), partial, seed), cases)
 
 
 def header(
-    chosen: Sequence[Listing], checks: Sequence[Check], selection: dict[str, Any], partial: bool = False
+    chosen: Sequence[Listing], checks: Sequence[Check], selection: dict[str, Any], partial: bool = False, seed: int = 0
 ) -> dict[str, Any]:
     """What the results depend on, and what was asked."""
     backends: list[Backend] = [listing.backend for listing in chosen if listing.backend is not None]
@@ -99,10 +103,12 @@ def header(
         "hessiod": own_version(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "hypothesis": version("hypothesis"),
         "processor": platform.machine(),
         "backends": {backend.name: dict(backend.versions()) for backend in backends},
         "devices": {backend.name: list(backend.devices()) for backend in backends},
         "selection": selection,
+        "seed": seed,
         "case_set": case_set((identity for check in checks for identity in check.case_ids), golden.digest()),
         "partial": partial,
     }

@@ -1,6 +1,6 @@
 """One backend's checks in a process of their own: a crash or a hang there is a row, and not the end of the suite.
 
-``python -m hessiod.conformance.worker BACKEND [DEVICE]`` says that it is ready, then reads a check's id a line and
+``python -m hessiod.conformance.worker BACKEND SEED [DEVICE]`` says that it is ready, then reads a check's id a line and
 answers with a line of JSON. The answers go to a copy of standard output; what frameworks print goes to standard error.
 """
 
@@ -17,9 +17,9 @@ from hessiod.conformance.check import perform
 from hessiod.conformance.suite import plan
 
 
-def serve(name: str, device: str | None, requests: TextIO, answers: TextIO) -> None:
+def serve(name: str, seed: int, device: str | None, requests: TextIO, answers: TextIO) -> None:
     """Answer every request until there are no more."""
-    checks = {check.id: check for check in plan([Listing(name, load(name, device))])}
+    checks = {check.id: check for check in plan([Listing(name, load(name, device))], seed)}
     answers.write("ready\n")
     answers.flush()
     for line in requests:
@@ -33,7 +33,7 @@ def main() -> None:
     """Keep the answers apart from what frameworks print."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        serve(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None, sys.stdin, answers)
+        serve(sys.argv[1], int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None, sys.stdin, answers)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ def test_a_worker_finds_what_this_process_finds():
     assert isolated == run_suite(choose(["numpy"]), selection=selection)
     kinds = [case.id.split("/", 3)[3] for case in isolated.cases if case.id.startswith("L1/sophia.step/")]
     routes, dtypes, sources = ("eager", "kernels"), load("numpy").dtypes, ("formula", "agreement")
-    assert kinds == [f"{route}/{dtype}/{source}" for route in routes for dtype in dtypes for source in sources]
+    inputs = ("", "drawn/")
+    assert kinds == [f"{r}/{d}/{i}{source}" for r in routes for d in dtypes for i in inputs for source in sources]
 
 
 def test_an_interrupted_run_leaves_a_valid_report_that_says_it_is_partial(broken, tmp_path):

@@ -20,12 +20,14 @@ def test_a_selection_is_by_level_prefix_and_glob(checks):
     everything = chosen(Selection(), checks)
     assert everything == [identity for check in checks for identity in check.case_ids]
     assert chosen(Selection(include=("L1/sophia.step",)), checks) == [
-        f"L1/sophia.step/numpy/{route}/{dtype}/{kind}"
+        f"L1/sophia.step/numpy/{route}/{dtype}/{inputs}{kind}"
         for route in ("eager", "kernels")
         for dtype in ("float32", "float64", "bfloat16", "float16")
+        for inputs in ("", "drawn/")
         for kind in ("formula", "agreement")
     ]
-    assert chosen(Selection(include=("L1/sophia.step/*/agreement",), exclude=("*float64*", "*float16*")), checks) == [
+    excluded = ("*float64*", "*float16*", "*/drawn/*")
+    assert chosen(Selection(include=("L1/sophia.step/*/agreement",), exclude=excluded), checks) == [
         f"L1/sophia.step/numpy/{route}/float32/agreement" for route in ("eager", "kernels")
     ]
     assert len(chosen(Selection(exclude=("*/agreement",)), checks)) == len(everything) / 2

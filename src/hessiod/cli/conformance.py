@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from secrets import randbelow
 from typing import Annotated
 
 import typer
@@ -49,6 +50,9 @@ def run(
         bool, typer.Option(help="leave out what is slow: routes that compile, most training runs; the report says so")
     ] = False,
     xfails: Annotated[Path | None, typer.Option(help="a file of known failures: 'PATTERN  # reason' a line")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="of the inputs that hypothesis draws (default: another one each time)", min=0)
+    ] = None,
     isolate: Annotated[bool, typer.Option(help="run each backend in a process of its own, which may crash")] = True,
     case_limit: Annotated[
         float, typer.Option(help="seconds that one check may take, in its own process", min=1.0)
@@ -67,8 +71,10 @@ def run(
     chosen = choose(backend or [], device)
     make_folder(out)
     console = Console()
+    seed = randbelow(2**32) if seed is None else seed
+    console.print(f"seed {seed}: give --seed {seed} to draw the same inputs again", highlight=False)
     total = sum(len(check.kinds) for check in selection.choose(plan(chosen)))
-    with progress(console) as bar, Isolation(case_limit, device) as isolation:
+    with progress(console) as bar, Isolation(case_limit, device, seed) as isolation:
         task = bar.add_task("", total=total)
 
         def show(case: Case) -> None:
@@ -77,7 +83,7 @@ def run(
                 line = f"{case.verdict}: {case.id}: {case.why}"
                 bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        report = run_suite(chosen, show, selection, known, isolation.perform if isolate else perform)
+        report = run_suite(chosen, show, selection, known, isolation.perform if isolate else perform, seed)
     for path in write_reports(report, out):
         console.print(str(path), highlight=False, soft_wrap=True)
     for line in counts(report):
