@@ -8,6 +8,10 @@
 ``backend_suite`` the suite as a pytest class, for the tests of a backend
 ``functions``     level 0: the namespace's functions against numpy
 ``kernels``       level 1: kernels against published formulas and each other
+``measure``       a kernel's results in ULP, and what they may be
+``drawn``         inputs and hyperparameters that hypothesis draws
+``formats``       floating-point formats, those that numpy lacks too
+``entry``         the worst entry of a result, with its inputs
 ``problems``      what level 4 trains, on data that ships with the suite
 ``derivatives``   level 2: gradients and Hessian products of ``objectives`` against golden values
 ``estimators``    level 3: probes, targets, estimates, the Kronecker preconditioner

@@ -1,14 +1,14 @@
 """Calls of kernels that hypothesis draws: other arrays and hyperparameters with every seed, the same with the same one.
 
-Entries are drawn one by one, so a failure's worst entry names the drawn input whole. hypothesis prefers what breaks
-programs: zeros, denormals, the largest numbers, few digits.
+Entries are drawn one by one, so a failure's worst entry names the drawn input whole. Half of them are any numbers, with
+hypothesis's preference for simple ones, and half are numbers at the edges of their format.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from hessiod.backends.contract import STORED
 from hessiod.conformance.formats import FORMATS, Format
-from hessiod.conformance.inputs import LARGEST, NONNEGATIVE
+from hessiod.conformance.inputs import LARGEST, NONNEGATIVE, landmarks
 from hessiod.conformance.measure import Example, Subject
 
 CALLS = 4
@@ -64,6 +64,7 @@ def drawn(subject: Subject, dtype: str, seed: int) -> tuple[Example, ...]:
         database=None,
         deadline=None,
         derandomize=False,
+        backend=provider(),
         suppress_health_check=list(HealthCheck),
     )
     @hypothesis.given(calls(subject, FORMATS[dtype]))
@@ -74,6 +75,23 @@ def drawn(subject: Subject, dtype: str, seed: int) -> tuple[Example, ...]:
 
     collect()
     return tuple(found)
+
+
+@cache
+def provider() -> str:
+    """The name of hypothesis's own source of draws without the constants of source files.
+
+    hypothesis also draws constants that it finds in the modules that happen to be imported: the same seed would draw
+    other inputs in a worker than in a test.
+    """
+    from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
+
+    class SameEverywhere(HypothesisProvider):
+        def _maybe_draw_constant(self, *choice: Any, **settings: Any) -> None:
+            return None
+
+    AVAILABLE_PROVIDERS["hessiod"] = SameEverywhere
+    return "hessiod"
 
 
 def repeated(examples: Iterable[Example], shape: tuple[int, ...]) -> tuple[Example, ...]:
@@ -95,12 +113,15 @@ def calls(subject: Subject, format: Format) -> Any:
 
 
 def operand(name: str, format: Format) -> Any:
-    """A strategy for the array of an operand: any numbers of its format whose squares float32 holds."""
+    """A strategy for the array of an operand: numbers of its format whose squares float32 holds."""
     from hypothesis import strategies
 
     kept = format if name in STORED else FORMATS[format.container.name]
     bound = min(LARGEST.get(name, 1e18), LARGEST_ENTRY.get(kept.name, 1e18))
     limit = float(np.float32(bound))
-    entries = strategies.floats(0.0 if name in NONNEGATIVE else -limit, limit, width=64 if kept.digits > 24 else 32)
+    low = 0.0 if name in NONNEGATIVE else -limit
+    edges = [value for value in landmarks(kept).astype(float).tolist() if low <= value <= limit]
+    numbers = strategies.floats(low, limit, width=64 if kept.digits > 24 else 32)
+    entries = strategies.one_of(numbers, strategies.sampled_from(edges))
     full = strategies.lists(entries, min_size=ENTRIES, max_size=ENTRIES)
     return full.map(lambda values: kept.rounded(values).astype(format.container))

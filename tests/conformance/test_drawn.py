@@ -1,6 +1,9 @@
 """Inputs that hypothesis draws: replayed by their seed, in budget for any seed, and sharper than the fixed ones."""
 
+import hashlib
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,6 +34,17 @@ def test_a_seed_draws_the_same_calls_and_another_seed_others():
     assert arrays_of(3) == first
     assert arrays_of(4) != first
     assert arrays_of(3, "bfloat16") != first
+
+
+def test_a_seed_draws_the_same_in_another_process_with_other_modules(tmp_path):
+    code = (
+        "import hashlib; from hessiod.conformance.drawn import drawn; from hessiod.conformance.kernels import *\n"
+        "(step,) = (subject for subject in subjects() if subject.name == 'sophia.step')\n"
+        "bits = b''.join(array.tobytes() for call in drawn(step, 'float32', 3) for array in call.arrays)\n"
+        "print(hashlib.sha256(bits).hexdigest())"
+    )
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert there.stdout.strip() == hashlib.sha256(b"".join(arrays_of(3))).hexdigest()
 
 
 def test_every_hyperparameter_of_every_kernel_is_drawn():
