@@ -5,6 +5,7 @@
 ``check``         what can be run on a backend: a check, its findings, its rows
 ``selection``     checks by level and pattern; rows that are known to fail
 ``isolation``     runs checks in a ``worker`` process, which may hang or crash
+``side_by_side``  two backends at the same time
 ``backend_suite`` the suite as a pytest class, for the tests of a backend
 ``functions``     level 0: the namespace's functions against numpy
 ``kernels``       level 1: kernels against published formulas and each other

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from hessiod.conformance.case import FAIL, Case
 from hessiod.conformance.check import Check, Outcome, perform
+from hessiod.conformance.side_by_side import side_by_side
 
 START_LIMIT = 120.0
 """Seconds that a worker may take to import its framework."""
@@ -99,10 +100,14 @@ class Worker:
                 self.process.wait(END_LIMIT)
         self.stop()
 
-    def stop(self) -> None:
-        """End the process and what it started."""
+    def kill(self) -> None:
+        """End the process and what it started; whoever waits for an answer gets none."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End the process and what it started, and clean up after it."""
+        self.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.log):
             if stream is not None:
@@ -118,10 +123,11 @@ class Isolation:
         limit: seconds that one check may take.
         device: the device of all workers; None for each backend's default.
         seed: of the drawn inputs.
+        jobs: how many backends are tested at the same time.
     """
 
-    def __init__(self, limit: float, device: str | None = None, seed: int = 0) -> None:
-        self.limit, self.device, self.seed = limit, device, seed
+    def __init__(self, limit: float, device: str | None = None, seed: int = 0, jobs: int = 2) -> None:
+        self.limit, self.device, self.seed, self.jobs = limit, device, seed, jobs
         self.workers: dict[str, Worker] = {}
 
     def __enter__(self) -> Isolation:
@@ -146,6 +152,15 @@ class Isolation:
         why = f"no answer within {self.limit:g} s; stopped" if answer is None else worker.fate()
         self.workers.pop(check.backend).stop()
         return Outcome(check.rows(FAIL, why))
+
+    def run(self, checks: Sequence[Check]) -> Iterator[tuple[Check, Outcome]]:
+        """Perform checks, of ``jobs`` backends at a time."""
+        return side_by_side(checks, self.perform, self.jobs, self.kill)
+
+    def kill(self) -> None:
+        """End every worker at once."""
+        for worker in tuple(self.workers.values()):
+            worker.kill()
 
 
 def outcome(check: Check, message: Mapping[str, Any]) -> Outcome:

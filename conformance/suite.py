@@ -25,6 +25,7 @@ from hessiod.conformance.theorems import theorem_checks
 from hessiod.conformance.trajectories import trajectory_checks
 
 Perform = Callable[[Check, dict[str, tuple[float, ...]]], Outcome]
+Run = Callable[[Sequence[Check]], Iterator[tuple[Check, Outcome]]]
 
 
 def choose(names: Sequence[str], device: str | None = None) -> list[Listing]:
@@ -59,13 +60,19 @@ def absent(listing: Listing) -> Check:
 
 
 def run_checks(checks: Sequence[Check], known_failures: KnownFailures, perform: Perform = perform) -> Iterator[Case]:
-    """The rows of the checks, as they are found; a check's data is kept for those that compare with it."""
+    """The rows of the checks, as they are found."""
+    for _, outcome in in_turn(checks, perform):
+        yield from known_failures.apply(outcome.cases)
+
+
+def in_turn(checks: Sequence[Check], perform: Perform = perform) -> Iterator[tuple[Check, Outcome]]:
+    """Perform one check after another; a check's data is kept for those that compare with it."""
     data: dict[str, tuple[float, ...]] = {}
     for check in checks:
         outcome = perform(check, data)
         if outcome.data:
             data[check.id] = outcome.data
-        yield from known_failures.apply(outcome.cases)
+        yield check, outcome
 
 
 def run_suite(
@@ -75,21 +82,24 @@ def run_suite(
     known_failures: KnownFailures = NONE_KNOWN,
     perform: Perform = perform,
     seed: int = 0,
+    run: Run | None = None,
 ) -> Report:
-    """Run the selected checks; ``on_case`` sees each row as it is found.
+    """Run the selected checks; ``on_case`` sees each row as it is found, which ``run`` may do in any order.
 
     Interrupted (Ctrl-C), it returns the rows so far as a report that says it is partial.
     """
     planned = plan(chosen, seed)
     checks = selection.choose(planned)
-    cases: list[Case] = []
+    found: dict[str, list[Case]] = {}
     partial = False
     try:
-        for case in run_checks(checks, known_failures, perform):
-            cases.append(case)
-            on_case(case)
+        for check, outcome in run(checks) if run else in_turn(checks, perform):
+            found[check.id] = known_failures.apply(outcome.cases)
+            for case in found[check.id]:
+                on_case(case)
     except KeyboardInterrupt:
         partial = True
+    cases = [case for check in checks for case in found.get(check.id, ())]
     return Report(header(chosen, checks, selection.document(planned), partial, seed), cases)
 
 

@@ -60,7 +60,10 @@ class JaxBackend:
 
     name = "jax"
     namespace = namespace
-    routes = (Route("eager", run, flushes=True), Route("jit", run_jit, contracts=True, flushes=True, compiles=True))
+    routes = (
+        Route("eager", run, flushes=True),
+        Route("jit", run_jit, contracts=True, flushes=True, compiles=True, specializes=True),
+    )
     dtypes = ("float32", "float64")
     optimizers = OPTIMIZERS
     autodiff = Autodiff()

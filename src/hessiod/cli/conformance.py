@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hessiod.cli.files import make_folder
 from hessiod.conformance.case import FAIL, UNSUPPORTED, Case
-from hessiod.conformance.check import perform
 from hessiod.conformance.compare import Comparison
 from hessiod.conformance.compare import compare as compare_reports
 from hessiod.conformance.golden import digest
@@ -54,6 +53,7 @@ def run(
         int | None, typer.Option(help="of the inputs that hypothesis draws (default: another one each time)", min=0)
     ] = None,
     isolate: Annotated[bool, typer.Option(help="run each backend in a process of its own, which may crash")] = True,
+    jobs: Annotated[int, typer.Option(help="backends tested at the same time, each in its own process", min=1)] = 2,
     case_limit: Annotated[
         float, typer.Option(help="seconds that one check may take, in its own process", min=1.0)
     ] = CASE_LIMIT,
@@ -74,7 +74,7 @@ def run(
     seed = randbelow(2**32) if seed is None else seed
     console.print(f"seed {seed}: give --seed {seed} to draw the same inputs again", highlight=False)
     total = sum(len(check.kinds) for check in selection.choose(plan(chosen)))
-    with progress(console) as bar, Isolation(case_limit, device, seed) as isolation:
+    with progress(console) as bar, Isolation(case_limit, device, seed, jobs) as isolation:
         task = bar.add_task("", total=total)
 
         def show(case: Case) -> None:
@@ -83,7 +83,7 @@ def run(
                 line = f"{case.verdict}: {case.id}: {case.why}"
                 bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        report = run_suite(chosen, show, selection, known, isolation.perform if isolate else perform, seed)
+        report = run_suite(chosen, show, selection, known, seed=seed, run=isolation.run if isolate else None)
     for path in write_reports(report, out):
         console.print(str(path), highlight=False, soft_wrap=True)
     for line in counts(report):
