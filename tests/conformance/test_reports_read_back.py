@@ -1,13 +1,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from hessiod.conformance.case import FAIL, PASS
 from hessiod.conformance.compare import compare
+from hessiod.conformance.entry import number
 from hessiod.conformance.golden import digest
 from hessiod.conformance.report import write_reports
-from hessiod.conformance.result import Report, sha256
+from hessiod.conformance.result import FORMAT, Report, sha256
 from hessiod.conformance.selection import Selection
 from hessiod.conformance.suite import choose, run_suite
 from hessiod.conformance.verify import check_case_set, read_report
@@ -55,6 +57,52 @@ def test_a_tampered_report_is_refused_with_the_place(path, tamper, said):
     path.write_text(json.dumps(document))
     with pytest.raises(InvalidArgument, match=said):
         read_report(path)
+
+
+def test_a_report_of_the_first_format_is_still_read_verified_and_compared(report, path):
+    document = json.loads(path.read_text())
+    for name in ("format", "seed", "hypothesis"):
+        del document["header"][name]
+    for row in document["cases"]:
+        row.pop("worst", None)
+    path.write_text(json.dumps(resigned(document)))
+    older = read_report(path)
+    assert [case.worst for case in older.cases] == [None] * len(report.cases)
+    check_case_set(older, digest(), ids(report))
+    found = compare(older, report)
+    assert not found.worse
+    assert found.versions["format"] == (None, FORMAT)
+    assert write_reports(older, path.parent)[0] == path
+    assert read_report(path) == older
+
+
+def test_a_report_of_a_later_format_is_refused_with_the_way_out(path):
+    document = json.loads(path.read_text())
+    document["header"] |= {"format": FORMAT + 1, "hessiod": "9.0"}
+    document["news"] = {}
+    path.write_text(json.dumps(document))
+    with pytest.raises(InvalidArgument, match=r"format 3 and is of hessiod 9.0, this release reads up to 2; update"):
+        read_report(path)
+
+
+def test_a_worst_entry_that_is_not_finite_is_valid_json_and_shown_everywhere(report, tmp_path):
+    row = next(case for case in report.cases if case.worst)
+    entry = row.worst | {"found": number(np.float32("nan")), "allowed": [number(-np.inf), 1.0]}
+    broken = Report(report.header, [replace(row, verdict=FAIL, worst=entry)])
+    paths = write_reports(broken, tmp_path)
+    text = paths[0].read_text()
+    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert read_report(paths[0]) == broken
+    assert "found nan" in paths[1].read_text()
+    page = paths[2].read_text()
+    assert "found <b>nan</b>" in page
+    assert "allowed -inf to 1" in page
+    assert all(name in page for name in entry["operands"])
+    tampered = json.loads(text)
+    tampered["cases"][0]["worst"]["operands"] = {"param": "large"}
+    paths[0].write_text(json.dumps(resigned(tampered)))
+    with pytest.raises(InvalidArgument, match=r"\$.cases\[0\].worst.operands.param: 'large' is not valid"):
+        read_report(paths[0])
 
 
 def test_what_is_no_json_or_not_there_is_refused(path, tmp_path):
