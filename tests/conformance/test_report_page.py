@@ -19,7 +19,7 @@ from hessiod.conformance.suite import choose, header, plan
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WIDTHS = (1280, 400)
-HEIGHT = 3200
+HEIGHT = 4800
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium; apt-get install chromium (Debian's package)")
 
 MEASURE = """<script>
@@ -47,8 +47,8 @@ WORST = entry(
     expected=-1.23456789e-38,
     allowed=(-np.inf, 1 / 3),
     operands={name: np.full((7, 3), 1 / 7, np.float32) for name in ("param", "grad", "exp_avg", "exp_hessian_diag_sq")},
-    scalars={name: 1 / 11 for name in ("lr", "keep", "take", "power", "eps", "decay", "first_correction", "second")},
-    hyperparameters={name: 1 / 13 for name in ("lr", "beta1", "beta2", "hessian_power", "eps", "weight_decay", "step")},
+    scalars=dict.fromkeys(("lr", "keep", "take", "power", "eps", "decay", "first_correction", "second"), 1 / 11),
+    hyperparameters=dict.fromkeys(("lr", "beta1", "beta2", "hessian_power", "eps", "weight_decay", "step"), 1 / 13),
 )
 
 
