@@ -20,9 +20,12 @@ class Sums:
 
     def add(self, layer: AnyLayer, seen: Seen, output: Tensor) -> None:
         """Add one use of a layer."""
-        total, rows = self.inputs.get(layer, (0.0, 0))
-        self.inputs[layer] = (total + seen.total, rows + seen.rows)
-        self.outputs[layer] = self.outputs.get(layer, 0.0) + output
+        if layer not in self.outputs:
+            self.inputs[layer], self.outputs[layer] = (seen.total, seen.rows), output
+            return
+        total, rows = self.inputs[layer]
+        self.inputs[layer] = total + seen.total, rows + seen.rows
+        self.outputs[layer] = self.outputs[layer] + output
 
     def statistics(self, layer: AnyLayer, names: tuple[str, ...], loss_gradient: float) -> dict[str, Tensor]:
         """A, G or the unit-wise sums of a layer that was seen."""
