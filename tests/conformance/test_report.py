@@ -151,10 +151,11 @@ def test_a_quick_run_leaves_out_what_is_slow_and_says_what(quick_report, tmp_pat
     assert Selection.read(again.header["selection"]).document(plan(choose(["torch"]))) == selection
 
 
-def test_a_quick_run_keeps_a_check_of_every_level_on_every_backend():
+def test_a_quick_run_keeps_a_check_of_every_level_on_every_backend_but_starts_no_processes():
     planned = plan(choose(["torch", "mindspore"]))
     quick = Selection(quick=True).choose(planned)
-    assert {(check.level, check.backend) for check in quick} == {(check.level, check.backend) for check in planned}
+    levels = {(check.level, check.backend) for check in planned if check.level != "L6"}
+    assert {(check.level, check.backend) for check in quick} == levels
     kept = {check.id for check in quick}
     assert all(identity in kept for check in quick for identity in check.after)
     assert 0 < len(quick) < len(planned)
