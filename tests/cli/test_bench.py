@@ -39,6 +39,21 @@ def test_curvatures_share_of_a_training_step_is_measured(tmp_path):
     assert all(row["value"] > 0 for row in rows if row["unit"] == "x")
 
 
+def test_kronecker_steps_are_measured_in_steps_of_adam(tmp_path):
+    file = tmp_path / "bench.json"
+    result = CliRunner().invoke(app, ["bench", "--section", "kronecker", "--rounds", "1", "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    *steps, inverse = json.loads(file.read_text())["rows"]
+    assert [(row["name"], row["limit"]) for row in steps] == [
+        ("K-FAC", 1.5),
+        ("K-FAC, empirical", 1.5),
+        ("THOR", None),
+        ("SP-NGD", None),
+    ]
+    assert all(row["value"] > 0 for row in steps)
+    assert (inverse["peer"], inverse["limit"], inverse["at_least"]) == ("blocks of 128", 20.0, True)
+
+
 @pytest.mark.parametrize(("option", "value"), [("--backend", "jax"), ("--list", "bert"), ("--section", "speed")])
 def test_unknown_names_are_refused_with_those_that_exist(option, value):
     result = CliRunner().invoke(app, ["bench", option, value])
