@@ -55,6 +55,7 @@ def run(name: str, settings: Mapping[str, Any], steps: int, seed: int, every: in
 
     The first step of each graph, with statistics and without, compiles it and is left out of the time.
     """
+    ms.set_context(mode=ms.GRAPH_MODE, runtime_num_threads=1)
     settings = dict(settings)
     schedule, rate = SCHEDULES[settings.pop("schedule", "constant")], settings.pop("lr")
     rates = [float(rate * schedule(step / steps)) for step in range(steps)]
@@ -74,6 +75,3 @@ def run(name: str, settings: Mapping[str, Any], steps: int, seed: int, every: in
         if every and (step + 1) % every == 0:
             curve.append((step + 1, seconds, mse(net, train)))
     return {"train": mse(net, train), "held_out": mse(net, held_out), "seconds": seconds, "curve": curve}
-
-
-ms.set_context(runtime_num_threads=1)

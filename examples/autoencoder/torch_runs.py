@@ -54,6 +54,7 @@ def run(name: str, settings: Mapping[str, Any], steps: int, seed: int, every: in
     ``settings`` are the optimizer's, and "schedule". Returned: "train" and "held_out" errors at the end, "seconds" of
     CPU time, "curve" as triples (step, seconds, training error).
     """
+    torch.set_num_threads(1)
     settings = dict(settings)
     schedule = SCHEDULES[settings.pop("schedule", "constant")]
     train, held_out = map(torch.from_numpy, digits())

@@ -1,5 +1,6 @@
-"""The example for Model.train, as users run it."""
+"""The example for Model.train, as users run it, and the autoencoder's runs beside PyTorch's."""
 
+import importlib
 import shutil
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import mindspore as ms
 import pytest
 
-FILE = Path(__file__).parents[2] / "examples" / "trainers" / "mindspore_model.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FILE = EXAMPLES / "trainers" / "mindspore_model.py"
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +53,24 @@ class Keep(ms.train.Callback):
     def on_train_epoch_end(self, run_context):
         if run_context.original_args().cur_epoch_num == 1:
             shutil.copy(self.folder / "run.safetensors", self.folder / "first.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["kfac", "spngd", "thor", "sgd", "adam"])
+def test_the_autoencoder_is_trained_alike_on_both_frameworks(name, monkeypatch):
+    """Eleven steps by the tuned settings; targets are sampled by K-FAC. Adam's update is each framework's own."""
+    monkeypatch.syspath_prepend(EXAMPLES / "autoencoder")
+    settings = {"lr": 0.3, "damping": 0.03, "kl_clip": 0.003, "schedule": "linear"}
+    settings = {
+        "adam": {"lr": 0.004, "betas": [0.9, 0.95]},
+        "sgd": {"lr": 0.03, "momentum": 0.9, "nesterov": True},
+    }.get(name, settings)
+    try:
+        runs = [importlib.import_module(f"{framework}_runs") for framework in ("torch", "mindspore")]
+        theirs, ours = (module.run(name, settings, 11, 102) for module in runs)
+        untrained = runs[1].mse(runs[1].net_of(102), runs[1].digits()[0])
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    for measure in ("train", "held_out"):
+        assert ours[measure] == pytest.approx(theirs[measure], rel=1e-4)
+    assert abs(ours["train"] - untrained) > 0.1

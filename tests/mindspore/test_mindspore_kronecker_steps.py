@@ -54,7 +54,7 @@ def steps_of_torch(model, opt, count):
     return seen
 
 
-def test_micro_batches_clipping_and_adapted_damping_are_torchs(mode):
+def test_micro_batches_clipping_and_adapted_damping_are_torchs():
     """Six steps: gradients are clipped in each, the damping is adapted in three, the loss of all four micro-batches."""
     ours, theirs = pair()
     expected = steps_of_torch(theirs, on_torch.KFAC(theirs, 0.1, **OPTIONS), 6)
