@@ -160,7 +160,7 @@ class Cluster:
                 f"layer {layer.name} was used twice before a step, and overlap=True sends its inputs the first time; "
                 "for shared layers and gradient accumulation construct the optimizer with overlap=False"
             )
-        row = torch.cat([packed(total), total.new_tensor([float(rows)])])
+        row = torch.cat([packed("a", total), total.new_tensor([float(rows)])])
         self._under_way[layer] = row, self._reduce(row, self.owner_of[layer])
 
     def statistics(
@@ -175,7 +175,7 @@ class Cluster:
                 self.start(layer, *sums.inputs[layer])
             if layer.statistics[-1] in wanted[layer]:
                 # Gradients of the sum of the losses: ranks may average over different numbers of targets.
-                row = packed(sums.outputs[layer]) * (1.0 / loss_gradient**2)
+                row = packed(layer.statistics[-1], sums.outputs[layer]) * (1.0 / loss_gradient**2)
                 waiting[layer] = row, self._reduce(row, self.owner_of[layer])
         targets = float(self._over_ranks(torch.tensor(sums.number, dtype=torch.float64), dist.ReduceOp.SUM))
         found, nothing = {}, (None, None)
@@ -194,9 +194,9 @@ class Cluster:
     ) -> dict[str, Tensor]:
         shapes, name, parts = layer.factor_shapes(), layer.statistics[-1], dict[str, Tensor]()
         if inputs is not None:
-            parts["a"] = unpacked(inputs[:-1], shapes["a"]) / inputs[-1].clamp(min=1.0)
+            parts["a"] = unpacked("a", inputs[:-1], shapes["a"]) / inputs[-1].clamp(min=1.0)
         if row is not None:
-            parts[name] = unpacked(row, shapes[name]) * (1.0 / targets)
+            parts[name] = unpacked(name, row, shapes[name]) * (1.0 / targets)
         return parts
 
     def share_numbers(self, fresh: Mapping[AnyLayer, Mapping[str, Any]], groups: list[dict[str, Any]]) -> None:

@@ -36,12 +36,14 @@ class Net(nn.Module):
         self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
         self.norm = nn.LayerNorm(6)
         self.body, self.head = nn.Linear(6, 12), nn.Linear(12, 4)
+        self.three = nn.LayerNorm(3)  # its statistics are square, and not symmetric
         self.scale = nn.Parameter(torch.ones(6))
 
     def forward(self, x):
         x = self.convolve(x[:, None]).mT
         x = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
-        return self.head(torch.tanh(self.body(self.scale * x.mean(1))))
+        x = torch.tanh(self.body(self.scale * x.mean(1)))
+        return self.head(self.three(x.view(-1, 4, 3)).flatten(1))
 
 
 def batch(step):
@@ -87,7 +89,7 @@ def one_refresh_bytes(opt):
     weights = sum(p.numel() for p in opt._names)
     triangles = 0
     for layer in opt.layers:
-        triangles += sum(packed(torch.zeros(shape)).numel() for shape in layer.factor_shapes().values())
+        triangles += sum(packed(name, torch.zeros(shape)).numel() for name, shape in layer.factor_shapes().items())
         triangles += "a" in layer.statistics  # the number of rows
     return 8 * (triangles + weights * (1 if opt._ranks.placement == "every" else 2))
 

@@ -99,9 +99,10 @@ def test_ranks_that_would_drift_apart_are_refused(runs):
 def test_triangles_hold_all_of_a_symmetric_matrix():
     matrix = torch.randn(3, 5, 5)
     matrix = matrix + matrix.mT
-    assert packed(matrix).numel() == 3 * 15
-    assert torch.equal(unpacked(packed(matrix), (3, 5, 5)), matrix)
-    assert torch.equal(unpacked(packed(torch.arange(6.0)), (6,)), torch.arange(6.0))
+    assert packed("g", matrix).numel() == 3 * 15
+    assert torch.equal(unpacked("g", packed("g", matrix), (3, 5, 5)), matrix)
+    for name, other in (("a", torch.arange(6.0)), ("f", torch.arange(9.0).view(3, 3))):
+        assert torch.equal(unpacked(name, packed(name, other), tuple(other.shape)), other)
 
 
 def test_owners_are_balanced_by_cost():
