@@ -14,7 +14,6 @@ from torch import (
     log,
     matmul,
     mean,
-    pow,
     reshape,
     sin,
     sum,
@@ -65,13 +64,28 @@ __all__ = [
 ]
 
 
+def on_shards(function, x, *rest):
+    """A function of the local shard alone; a sum over shards is taken before."""
+    x = settled(x)
+    local = function(x.to_local(), *rest)
+    return type(x).from_local(local, x.device_mesh, x.placements, shape=x.shape, stride=x.stride())
+
+
 def sqrt(x):
-    if is_split(x):  # numpy sees the local shard alone; a sum over shards has to be taken before its root
-        x = settled(x)
-        return type(x).from_local(sqrt(x.to_local()), x.device_mesh, x.placements, shape=x.shape, stride=x.stride())
+    if is_split(x):
+        return on_shards(sqrt, x)
     if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
         return torch.as_tensor(np.sqrt(x.detach().numpy()))  # torch.sqrt calls MKL: a fifth of float32 is an ULP off
     return torch.sqrt(x)
+
+
+def pow(x, y):
+    """In float64, with the exponent that the array's dtype holds: torch rounds it or not, by the array's length."""
+    if is_split(x):
+        return on_shards(pow, x, y)
+    if x.dtype == float64:
+        return torch.pow(x, y)
+    return torch.pow(x.to(float64), torch.as_tensor(y, dtype=x.dtype, device=x.device).to(float64)).to(x.dtype)
 
 
 def minimum(x, y):
