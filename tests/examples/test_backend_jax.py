@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_its_own_tests_are_the_suite(environment, tmp_path):
     options = ["-q", "-p", "no:cacheprovider", "-k", "L0 or (L1 and sgd and eager)"]
     result = run(environment, tmp_path, sys.executable, "-m", "pytest", *options, f"--rootdir={tmp_path}", tests)
     assert result.returncode == 0, result.stdout
-    assert "61 passed" in result.stdout
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) > 60
 
 
 @pytest.mark.slow

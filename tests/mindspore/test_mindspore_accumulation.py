@@ -102,7 +102,7 @@ def first_probe(xp, likes, *, seed, step, sample, indices=None):
     return philox.rademacher_probes(xp, likes, seed=seed, step=step, sample=sample * 0, indices=indices)
 
 
-def next_class(xp, logits, seed, step, sample):
+def next_class(xp, logits, seed, step, sample, first):
     """A residual that depends on its own row alone: the target is the class after the likeliest."""
     probabilities = ops.softmax(logits, -1)
     chosen = ops.cast((ops.argmax(logits, -1, True) + 1) % CLASSES == ops.arange(CLASSES), logits.dtype)

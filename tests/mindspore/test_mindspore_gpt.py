@@ -15,6 +15,7 @@ from hessiod.backends.numpy import namespace as numpy_xp
 from hessiod.backends.training.run import RunConfig
 from hessiod.backends.training.weights import initial_weights
 from hessiod.backends_mindspore.gpt import GPT, CrossEntropy
+from hessiod.backends_mindspore.parallel import Alone
 from hessiod.backends_mindspore.trainer import MindSporeTrainer
 from hessiod.backends_torch.gpt import GPT as TorchGPT
 from hessiod.backends_torch.trainer import TorchTrainer
@@ -53,7 +54,7 @@ def test_logits_loss_gradient_and_hessian_vector_product_against_float64(weights
         params[name].asnumpy()[...] = array
     ordered = [params[name] for name in MODEL.shapes]
     # One graph gives the loss, its gradient and u * (H u); multiplied by u once more, u * u = 1 leaves H u.
-    graph = ms.jit(SophiaH(ordered, seed=9).estimate_with(net, CrossEntropy()))
+    graph = ms.jit(SophiaH(ordered, seed=9).estimate_with(net, CrossEntropy(), Alone()))
     one = Tensor(1, ms.int64)
     loss, gradients, estimates, _ = graph(one, one * 0, Tensor(1.0, ms.float32), (Tensor(inputs), Tensor(targets)))
     logits = net(Tensor(inputs))
