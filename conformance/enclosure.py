@@ -215,6 +215,12 @@ def interval_of(value: float, widening: Widening) -> Interval:
     return Interval(*widening.flush(np.asarray(middle - slack), np.asarray(middle + slack)), widening)
 
 
+def as_read(value: Any, widening: Widening) -> Any:
+    """A scalar that has the dtype: itself, unless it is a denormal that may become zero."""
+    low, high = widening.flush(np.asarray(value), np.asarray(value))
+    return value if low == high else Interval(low, high, widening)
+
+
 def enclose(
     function: Callable[..., Any],
     arrays: list[np.ndarray],
@@ -232,7 +238,9 @@ def enclose(
     """
     widening = Widening(FORMATS[dtype.name], kind == "rounding", flushes)
     working = widening.working
-    typed: dict[str, Any] = {name: working.type(dtype.type(value)) for name, value in scalars.items()}
+    typed: dict[str, Any] = {
+        name: as_read(working.type(dtype.type(value)), widening) for name, value in scalars.items()
+    }
     if not round_scalars:
         typed = {name: interval_of(value, widening) for name, value in scalars.items()}
     with np.errstate(all="ignore"):

@@ -128,6 +128,16 @@ def test_a_kernel_that_is_not_the_formula_is_caught_although_every_backend_agree
     assert any("the kernel is not the formula" in case.why for case in rows)
 
 
+@pytest.mark.parametrize("flushes", [False, True])
+def test_a_denormal_scalar_may_be_read_as_zero_only_where_denormals_are_flushed(flushes):
+    big, decay = np.full(3, -1e16, np.float32), {"decay": 5.9e-39}
+    (result,) = enclose(
+        lambda xp, x, *, decay: (decay * x,), [big], decay, dtype=big.dtype, kind="agreement", flushes=flushes
+    )
+    assert result.contains(big * np.float32(5.9e-39)).all()
+    assert result.contains(np.zeros_like(big)).all() == flushes
+
+
 def test_flushed_denormals_pass_only_where_the_route_says_so():
     def flushing_run(kernel, arrays, scalars):
         results = run(kernel, arrays, scalars)
