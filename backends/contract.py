@@ -14,13 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
-
-from hessiod.backends.training.trainer import Trainer
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Kernel
+
+if TYPE_CHECKING:  # hessiod backends answers without numpy
+    import numpy as np
+
+    from hessiod.backends.training.trainer import Trainer
 
 NAMESPACE: Mapping[str, str] = {
     "int64": "the dtype",

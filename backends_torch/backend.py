@@ -14,7 +14,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from hessiod.backends.contract import HALF_PRECISION, STORED, Route  # noqa: E402
-from hessiod.backends.kernels import route  # noqa: E402
+from hessiod.backends.kernels import offered, route  # noqa: E402
 from hessiod.backends_torch import namespace  # noqa: E402
 from hessiod.backends_torch.autodiff import TorchAutodiff  # noqa: E402
 from hessiod.backends_torch.fast import eagerly  # noqa: E402
@@ -73,7 +73,7 @@ def run_half_kernels(
     return tuple(widened(kept[name]) for name in kernel.results)
 
 
-HOST_ROUTES = [Route("kernels", run_kernels, compiles=True, half=run_half_kernels)] * route.offered()
+HOST_ROUTES = [Route("kernels", run_kernels, compiles=True, half=run_half_kernels)] * offered()
 
 
 class TorchBackend:

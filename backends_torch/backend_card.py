@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hessiod.backends import kernels
 from hessiod.backends.card import Card, Name
-from hessiod.backends.kernels import route
 
 CARD = Card(
     name="torch",
@@ -11,7 +11,7 @@ CARD = Card(
     extra="torch",
     distributions=("torch",),
     dtypes=("float32", "float64", "bfloat16", "float16"),
-    routes=(Name("eager"), Name("compiled"), *[Name("kernels")] * route.offered()),
+    routes=(Name("eager"), Name("compiled"), *[Name("kernels")] * kernels.offered()),
     optimizers=(
         "sophia-g",
         "sophia-h",

@@ -11,12 +11,12 @@ import logging
 import os
 from functools import cache
 
-from hessiod.backends.kernels.compiler import CompilerUnavailable
+from hessiod.backends.kernels.compiler import CompilerUnavailable, find
 from hessiod.backends.kernels.library import Sweep, compiled, finite_check, first_nonfinite
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Kernel
 
-__all__ = ["CompilerUnavailable", "Sweep", "available", "choice", "first_nonfinite", "sweep_for"]
+__all__ = ["CompilerUnavailable", "Sweep", "available", "choice", "first_nonfinite", "offered", "sweep_for"]
 
 CHOICES = ("auto", "eager", "compiled", "interpreted")
 LOG = logging.getLogger("hessiod.kernels")
@@ -39,6 +39,16 @@ def available() -> bool:
     if reason and chosen == "compiled":
         raise CompilerUnavailable(f"HESSIOD_KERNELS=compiled: {reason}")
     return not reason
+
+
+def offered() -> bool:
+    """Whether there is a compiler, which is not called yet."""
+    if choice() == "eager":
+        return False
+    try:
+        return bool(find())
+    except CompilerUnavailable:
+        return False
 
 
 @cache

@@ -10,20 +10,8 @@ from typing import Any
 import numpy as np
 
 from hessiod.backends.half import packed, unpacked
-from hessiod.backends.kernels import choice
-from hessiod.backends.kernels.compiler import CompilerUnavailable, find
 from hessiod.backends.kernels.library import DTYPED, compiled
 from hessiod.core.rule import Kernel
-
-
-def offered() -> bool:
-    """Whether there is a compiler for the route; it is not called yet."""
-    if choice() == "eager":
-        return False
-    try:
-        return bool(find())
-    except CompilerUnavailable:
-        return False
 
 
 @cache

@@ -10,7 +10,7 @@ import numpy as np
 
 from hessiod.backends.contract import HALF_PRECISION, STORED, Route
 from hessiod.backends.half import packed, unpacked
-from hessiod.backends.kernels import route
+from hessiod.backends.kernels import offered, route
 from hessiod.backends.numpy import namespace
 from hessiod.core.errors import BackendUnavailable
 from hessiod.core.rule import Kernel
@@ -40,7 +40,7 @@ class NumpyBackend:
     namespace: ModuleType | None = namespace
     routes: tuple[Route, ...] = (
         Route("eager", run, half=run_half),
-        *[Route("kernels", route.run, compiles=True, half=route.run_half)] * route.offered(),
+        *[Route("kernels", route.run, compiles=True, half=route.run_half)] * offered(),
     )
     dtypes: tuple[str, ...] = ("float32", "float64", *HALF_PRECISION)
     optimizers: Mapping[str, Callable[..., Any]] = {}

@@ -6,14 +6,7 @@
 ``import hessiod`` loads neither framework. The command ``hessiod backends`` says what can be used here.
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
 from hessiod.core import RULES, BackendUnavailable, HessiodError, InvalidArgument, InvalidState, NonFinite
-
-try:
-    __version__ = version("hessiod")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "RULES",
@@ -24,3 +17,15 @@ __all__ = [
     "NonFinite",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """``__version__``, looked up in the distribution's records when it is asked for, which takes milliseconds."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hessiod")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"

@@ -20,7 +20,11 @@ from hessiod.backends.checkpoint.state import arrays_of, own_version
 from hessiod.checkpoint import framework_of, load, save
 from hessiod.core.errors import InvalidArgument
 
-checkpoint = typer.Typer(help="Look into checkpoints, verify them, pair them with a model, convert them.")
+checkpoint = typer.Typer(
+    help="Look into checkpoints, verify them, pair them with a model, convert them.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 File = Annotated[Path, typer.Argument(help="a checkpoint")]
 MODEL_HELP = "module:callable that returns the model, or model and optimizer"
 SUFFIXES = {"torch": ".pt", "mindspore": ".ckpt", "hessiod": ".safetensors"}

@@ -28,6 +28,7 @@ from hessiod.core.errors import BackendUnavailable, InvalidArgument
 conformance = typer.Typer(
     help="Test backends: kernels in ULP against the published formulas, training runs against golden losses.",
     invoke_without_command=True,
+    add_completion=False,
 )
 CASE_LIMIT = 300.0
 
