@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,47 +108,72 @@ def backend(request):
     return request.param
 
 
+@pytest.fixture(scope="module", params=[40, pytest.param(200, marks=pytest.mark.slow)])
+def steps(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return {name: train(tmp_path_factory.mktemp(name) / "whole", name, 200) for name in ("torch", "mindspore")}
+def whole(steps, tmp_path_factory):
+    return {name: train(tmp_path_factory.mktemp(name) / "whole", name, steps) for name in ("torch", "mindspore")}
 
 
-def test_a_run_writes_metrics_a_picture_and_a_checkpoint(whole, backend):
+@pytest.fixture(scope="module")
+def half(steps, tmp_path_factory):
+    return {name: train(tmp_path_factory.mktemp(name) / "half", name, steps // 2) for name in ("torch", "mindspore")}
+
+
+def resumed(half, backend, steps, folder):
+    """A copy of a run of half the steps, gone on with to the end."""
+    shutil.copytree(half, folder)
+    return train(folder, backend, steps, "--resume", folder / "checkpoint.safetensors")
+
+
+def test_a_run_writes_metrics_a_picture_and_a_checkpoint(whole, steps, backend):
     folder = whole[backend]
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.safetensors", "loss.png", "metrics.jsonl"]
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 201))
+    assert [row["step"] for row in rows] == list(range(1, steps + 1))
     assert set(rows[0]) == {"step", "loss", "lr", "clip_fraction", "seconds"}
     assert all(0 < row["clip_fraction"] < 1 for row in rows)
     assert (folder / "loss.png").read_bytes()[:4] == b"\x89PNG"
-    assert sum(row["loss"] for row in rows[-20:]) / 20 < 3.0
+    assert sum(row["loss"] for row in rows[-10:]) / 10 < (3.0 if steps == 200 else 4.2)  # log(256) = 5.5 at first
 
 
 def test_the_two_frameworks_losses_agree(whole):
     pairs = list(zip(losses(whole["torch"]), losses(whole["mindspore"]), strict=True))
     apart = [abs(a - b) / abs(a) for a, b in pairs]
     assert max(apart[:50]) < 1e-4
-    assert apart[199] < 1e-2
+    assert apart[-1] < 1e-2
 
 
-def test_a_run_resumed_at_step_100_of_200_ends_in_the_same_bits(whole, backend, tmp_path):
-    half = train(tmp_path / "half", backend, 100)
-    train(half, backend, 200, "--resume", half / "checkpoint.safetensors")
-    ours, theirs = (load_file(folder / "checkpoint.safetensors") for folder in (half, whole[backend]))
+def test_a_run_resumed_at_half_ends_in_the_same_bits(whole, half, steps, backend, tmp_path):
+    folder = resumed(half[backend], backend, steps, tmp_path / "resumed")
+    ours, theirs = (load_file(where / "checkpoint.safetensors") for where in (folder, whole[backend]))
     assert ours.keys() == theirs.keys()
     assert len(ours) == 3 * len([name for name in ours if name.startswith("model/")])  # weights, exp_avg, hessian
     for name, array in ours.items():
         assert array.tobytes() == theirs[name].tobytes(), name
-    assert losses(half) == losses(whole[backend])
+    assert losses(folder) == losses(whole[backend])
 
 
-def test_a_checkpoint_of_another_run_is_refused(whole, tmp_path):
+def test_a_run_resumed_at_half_by_the_other_framework_goes_on_as_if_nothing_had_happened(
+    whole, half, steps, backend, tmp_path
+):
+    (other,) = {"torch", "mindspore"} - {backend}
+    found, expected = losses(resumed(half[other], backend, steps, tmp_path / "moved")), losses(whole[other])
+    assert found[: steps // 2] == expected[: steps // 2]
+    assert found[-1] == pytest.approx(expected[-1], rel=1e-2)
+    assert found[steps // 2] == pytest.approx(expected[steps // 2], rel=1e-5)  # the same weights and batch
+
+
+def test_a_checkpoint_of_another_run_is_refused(whole, steps, tmp_path):
     checkpoint = whole["torch"] / "checkpoint.safetensors"
     for arguments, said in (
         (["--seed", "1"], "seed 0"),
         (["--optimizer", "adamw"], "optimizer 'sophia-g'"),
         (["--lr", "0.1"], "lr 0.0005"),
-        (["--steps", "200"], "the checkpoint is at step 200"),
+        (["--steps", steps], f"the checkpoint is at step {steps}"),
     ):
         result = hessiod("train", "--steps", 300, "--resume", checkpoint, "--out", "here", *arguments, cwd=tmp_path)
         refused(result, said)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import resource
 
 import mindspore as ms
 import numpy as np
@@ -84,13 +83,7 @@ def compiled():
     return len(api.ms_compile_cache)
 
 
-def resident():
-    """Bytes of memory that this process holds now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
-
-
-def test_one_compilation_a_shape_and_flat_memory_over_500_refreshes():
+def test_one_compilation_a_shape_and_flat_memory_over_500_refreshes(resident):
     """Fresh vectors and inputs at each call; a leak of one weight a call would be 64 MB in the end."""
     net = nn.Dense(256, 128)
     forward, params = nn.WithLossCell(net, nn.MSELoss()), net.trainable_params()

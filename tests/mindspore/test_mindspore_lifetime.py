@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import resource
 
 import mindspore as ms
 import numpy as np
@@ -77,23 +76,17 @@ def test_sophia_holds_two_arrays_a_parameter():
     assert sum(held[name].size for name in rest) < 12 < min(weight.size for weight in weights if weight.ndim > 1)
 
 
-def resident():
-    """Bytes of memory that this process holds now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
-
-
 class Growth(ms.train.Callback):
     """How far memory rises from one step to another, in arrays of the weight's size."""
 
-    def __init__(self, size, first, last):
+    def __init__(self, resident, size, first, last):
         super().__init__()
-        self.size, self.steps, self.found = size, (first, last), []
+        self.resident, self.size, self.steps, self.found = resident, size, (first, last), []
 
     def on_train_step_end(self, run_context):
         if run_context.original_args().cur_step_num in self.steps:
             gc.collect()
-            self.found.append(resident() / self.size)
+            self.found.append(self.resident() / self.size)
 
     def rise(self):
         first, last = self.found
@@ -111,7 +104,7 @@ class Leak(ms.train.Callback):
         self.kept.append(self.param.asnumpy().copy())
 
 
-def test_memory_does_not_grow_over_300_steps_of_model_train():
+def test_memory_does_not_grow_over_300_steps_of_model_train(resident):
     """With a weight of 4 MB, a leak of one array in a hundred steps would show as 3; the control leaks one a step."""
     width = 1024
     net = nn.Dense(width, width, has_bias=False)
@@ -121,11 +114,11 @@ def test_memory_does_not_grow_over_300_steps_of_model_train():
     data = ms.dataset.NumpySlicesDataset(batches, shuffle=False).batch(2)
     log = Diagnostics(lambda values: seen.append(len(values)), every=20)
 
-    growth = Growth(4 * width * width, 20, 320)
+    growth = Growth(resident, 4 * width * width, 20, 320)
     model.train(1, data, callbacks=[log, growth])
     assert len(seen) == 16
     assert growth.rise() < 1.5
-    control = Growth(4 * width * width, 1, 21)
+    control = Growth(resident, 4 * width * width, 1, 21)
     model.train(1, data.take(21), callbacks=[Leak(optimizer.exp_avg[0]), control])
     assert control.rise() > 10
 
