@@ -16,6 +16,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from hessiod.backends import diagnostics
+from hessiod.backends_torch import capturable
 from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.diagnostics import changes, share
 from hessiod.backends_torch.fast import Members, advance, first_nonfinite
@@ -27,8 +28,12 @@ from hessiod.core.rule import Rule
 Estimates = Mapping[Tensor, Tensor]
 
 
-def flat_hyperparameters(group: Mapping[str, Any], rule: Rule) -> dict[str, float]:
-    """A group's hyperparameters under the rule's names: ``betas`` becomes beta1 and beta2, tensors become floats."""
+def flat_hyperparameters(
+    group: Mapping[str, Any], rule: Rule, number: Callable[[Tensor], Any] = Tensor.item
+) -> dict[str, Any]:
+    """A group's hyperparameters under the rule's names: ``betas`` becomes beta1 and beta2, tensors become floats, or
+    what ``number`` makes of them.
+    """
     values = dict(group)
     if "betas" in group:
         betas = group["betas"]
@@ -36,7 +41,8 @@ def flat_hyperparameters(group: Mapping[str, Any], rule: Rule) -> dict[str, floa
             raise InvalidArgument(f"betas: found {betas!r}, expected a pair of numbers in [0, 1), such as (0.9, 0.999)")
         values["beta1"], values["beta2"] = betas
     return {
-        name: values[name].item() if isinstance(values[name], Tensor) else values[name] for name in rule.hyperparameters
+        name: number(values[name]) if isinstance(values[name], Tensor) else values[name]
+        for name in rule.hyperparameters
     }
 
 
@@ -52,6 +58,12 @@ class RuleOptimizer(torch.optim.Optimizer):
             (:class:`~hessiod.core.errors.NonFinite`) or "skip". Parameters and state stay as they were either way.
             With "ignore" nothing looks, as in torch's own optimizers, and NaN spreads: for gradients that were
             already looked at. Looking means reading them once more, a fifth of a step of a large model.
+        capturable: whether a step can go into a CUDA graph, as in torch's optimizers: it asks the device nothing.
+            Counts are tensors on the device, and ``lr`` may be one, which can be filled with another number between
+            replays; a number is in the graph for good. NaN can then not raise: ``nonfinite`` must be "skip", which
+            decides on the device, or "ignore". Nor can a step say that curvature is due, once one has been taken: ask
+            ``curvature_due``, which waits for the device, and take those steps outside of the graph. Slower where
+            nothing is captured. One device a group, and no sharded parameters.
         missing: what a step does with a parameter that requires a gradient and has none: "raise" or "skip".
             Parameters frozen by ``requires_grad_(False)`` are always passed over.
 
@@ -67,7 +79,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     signed_curvature = True
     """Whether the curvature slot keeps the estimates' sign."""
 
-    shared: tuple[str, ...] = ("nonfinite",)
+    shared: tuple[str, ...] = ("nonfinite", "capturable")
     """Settings of the whole optimizer. They are kept in the groups so that ``state_dict`` holds them."""
 
     _watching = False
@@ -84,13 +96,14 @@ class RuleOptimizer(torch.optim.Optimizer):
         maximize: bool = False,
         nonfinite: str = "raise",
         missing: str = "raise",
+        capturable: bool = False,
     ) -> None:
         if not isinstance(params, Tensor | Mapping):
             params = list(params)
             if not params:
                 raise InvalidArgument("params: found an empty list, expected parameters; pass model.parameters()")
-        settings = {"maximize": maximize, "nonfinite": nonfinite, "missing": missing, "step": 0}
-        super().__init__(params, {**hyperparameters, **settings})
+        settings = {"maximize": maximize, "nonfinite": nonfinite, "missing": missing, "capturable": capturable}
+        super().__init__(params, {**hyperparameters, **settings, "step": 0})
         if not any(group["params"] for group in self.param_groups):
             raise InvalidArgument("params: found groups without a parameter, expected one at least")
 
@@ -98,14 +111,18 @@ class RuleOptimizer(torch.optim.Optimizer):
         """The rule that a group follows."""
         raise NotImplementedError
 
-    def values_of(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """The hyperparameters that a group's kernels see."""
-        return flat_hyperparameters(group, self.rule_of(group))
+    def values_of(self, group: Mapping[str, Any], number: Callable[[Tensor], Any] = Tensor.item) -> dict[str, Any]:
+        """The hyperparameters that a group's kernels see; ``number`` is what a tensor among them becomes."""
+        return flat_hyperparameters(group, self.rule_of(group), number)
 
     @property
     def steps(self) -> int:
-        """How many steps have been taken."""
-        return self.param_groups[0]["step"]
+        """How many steps have been taken; of a capturable optimizer, when the device has taken them."""
+        return int(self.param_groups[0]["step"])
+
+    @property
+    def _capturable(self) -> bool:
+        return self.param_groups[0]["capturable"]
 
     # Groups
 
@@ -113,14 +130,22 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Add a group, as in torch; a group that the rule cannot take is refused and not added."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        group["step"] = self.steps
         try:
             self._check_group(group)
         except InvalidArgument:
             self.param_groups.pop()
             raise
+        group["step"] = self._count(self.steps, group["params"])
+
+    def _count(self, value: Any, params: Sequence[Tensor]) -> Any:
+        """A count as this optimizer keeps it, beside some parameters: a number, or a tensor if it is capturable."""
+        if not self._capturable:
+            return int(value)
+        return capturable.count(value, params[0].device if params else torch.device("cpu"))
 
     def _check_group(self, group: Mapping[str, Any]) -> None:
+        if group["capturable"]:
+            capturable.check_group(self._name(group, 0) if group["params"] else "no parameter", group)
         self.checked_values(group)
         for name, choices in (("nonfinite", ("raise", "skip", "ignore")), ("missing", ("raise", "skip"))):
             if group[name] not in choices:
@@ -158,7 +183,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         work = self._work()
         if not work:
             raise InvalidState("step: no parameter has a gradient; call loss.backward() first")
-        values = [self.checked_values(group) for group in self.param_groups]
+        if not self._capturable:
+            capturable.refuse(work[0].params[0].device)
+        number = Tensor.double if self._capturable else Tensor.item
+        values = [self.checked_values(group, number) for group in self.param_groups]
         if self._only_initialises(work):
             for members in work:
                 for param in members.params:
@@ -166,7 +194,12 @@ class RuleOptimizer(torch.optim.Optimizer):
             return loss
         estimates = self._estimates()
         self._check_counts(work, estimates)
-        if self._finite([members.grads for members in work], estimates):
+        if self._capturable:
+            go = capturable.verdict(self, work, estimates)
+            advance(self, work, values, estimates, go=go)
+            for group in self.param_groups:
+                group["step"].add_(go.to(group["step"].device))
+        elif self._finite([members.grads for members in work], estimates):
             before = self._watched()
             advance(self, work, values, estimates)
             if self._watching:
@@ -186,7 +219,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Whether this is the step with learning rate and gradients zero by which torch.distributed.checkpoint makes
         the state that it then loads into; it is not counted, and wants no curvature.
         """
-        fresh = not self.steps and not self.state and not any(float(group["lr"]) for group in self.param_groups)
+        fresh = not self.state and not self.steps and not any(float(group["lr"]) for group in self.param_groups)
         return fresh and not any(grad.count_nonzero() for members in work for grad in members.grads.tensors)
 
     def _work(self) -> list[Members]:
@@ -226,17 +259,18 @@ class RuleOptimizer(torch.optim.Optimizer):
             if "refreshes" not in self.rule_of(group).step.hyperparameters:
                 continue
             for param in members.params:
-                if not self.state.get(param, {}).get("refreshes"):
+                state = self.state.get(param) or {}
+                if not (state if self._capturable else state.get("refreshes")):
                     position = next(place for place, other in enumerate(group["params"]) if other is param)
                     raise InvalidState(
                         f"{self._name(group, position)} has no curvature yet: call update_curvature before this step, "
                         "the first that it has a gradient in"
                     )
 
-    def checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """The hyperparameters that a group's kernels see, or an error that names the first the rule cannot take."""
-        values = self.values_of(group)
-        self.rule_of(group).check(values)
+    def checked_values(self, group: Mapping[str, Any], number: Callable[[Tensor], Any] = Tensor.item) -> dict[str, Any]:
+        """What :meth:`values_of` returns, or an error that names the first number in it that the rule cannot take."""
+        values = self.values_of(group, number)
+        self.rule_of(group).check({name: value for name, value in values.items() if not isinstance(value, Tensor)})
         return values
 
     def _finite(self, grads: Sequence[Arrays], estimates: Estimates | None) -> bool:
@@ -273,7 +307,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _state(self, rule: Rule, param: Tensor) -> dict[str, Any]:
         state = self.state[param]
         for count in counts_of(rule):
-            state.setdefault(count, 0)
+            if count not in state:
+                state[count] = self._count(0, [param])
         for slot in rule.slots:
             if slot not in state:  # a new parameter, or a rule that came with a changed hyperparameter
                 state[slot] = zeros_for(param)
@@ -308,6 +343,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def watch_updates(self, watch: bool = True) -> None:
         """From now on copy the parameters before each step, so that there is an ``update_norm``."""
+        if self._capturable:
+            raise InvalidState("watch_updates: norms are numbers of the host's, which a capturable step does not have")
         self._watching, self._update_norms = watch, None
 
     def _diagnosed(self, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -331,9 +368,21 @@ class RuleOptimizer(torch.optim.Optimizer):
         ours = zip(self._every(), numbers, strict=True)
         saved = {param: state_dict["state"].get(number) or {} for param, number in ours}
         restore_wide_slots(self.state, saved)
+        self._restore_counts()
         for name in self.defaults.keys() & set(self.shared):
             self.defaults[name] = self.param_groups[0][name]  # what a group that is added later has to have
         self._settled()
+
+    def _restore_counts(self) -> None:
+        """Make counts what this optimizer keeps, whoever wrote them; whether it is capturable is its own affair."""
+        for group in self.param_groups:
+            group["capturable"] = self.defaults["capturable"]
+        for group in self.param_groups:
+            group["step"] = self._count(group["step"], group["params"])
+            for param in group["params"]:
+                state = self.state.get(param) or {}
+                for name in {"step", "refreshes"} & state.keys():
+                    state[name] = self._count(state[name], [param])
 
     def _check_state(self, state_dict: Mapping[str, Any]) -> None:
         check_state(self, state_dict)

@@ -17,7 +17,7 @@ from hessiod.backends.contract import HALF_PRECISION, STORED, Route  # noqa: E40
 from hessiod.backends.kernels import offered, route  # noqa: E402
 from hessiod.backends_torch import namespace  # noqa: E402
 from hessiod.backends_torch.autodiff import TorchAutodiff  # noqa: E402
-from hessiod.backends_torch.fast import eagerly  # noqa: E402
+from hessiod.backends_torch.op_by_op import eagerly  # noqa: E402
 from hessiod.backends_torch.optimizers import OPTIMIZERS  # noqa: E402
 from hessiod.backends_torch.precision import widened  # noqa: E402
 from hessiod.backends_torch.processes import TorchProcesses  # noqa: E402

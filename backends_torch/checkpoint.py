@@ -221,9 +221,10 @@ class TorchBridge:
                 self.optimizer.state.pop(param, None)
                 continue
             found["refreshes"] = refreshes if found["refreshes"] is None else found["refreshes"]
-            self.optimizer.state[param].update({c: found[c] for c in counts_of(self.optimizer.rule_of(group))})
+            own = {c: self.optimizer._count(found[c], [param]) for c in counts_of(self.optimizer.rule_of(group))}
+            self.optimizer.state[param].update(own)
         for group in self._groups():
-            group["step"] = record.step
+            group["step"] = self.optimizer._count(record.step, group["params"])
             theirs = record.group_of(self.name_of(group["params"][0])) if group["params"] else None
             if theirs is not None:
                 set_lr(group, theirs.lr)

@@ -21,16 +21,11 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from hessiod.backends import kernels
-from hessiod.backends_torch import namespace as xp
-from hessiod.backends_torch import shards
-from hessiod.backends_torch.arrays import Arrays, alike
-from hessiod.backends_torch.plans import Plan, elementwise
-from hessiod.backends_torch.precision import widened
+from hessiod.backends_torch import capturable, shards
+from hessiod.backends_torch.arrays import Arrays
+from hessiod.backends_torch.op_by_op import eagerly
+from hessiod.backends_torch.plans import Plan
 from hessiod.core.rule import Kernel, Rule
-
-PIECE = 2**16
-"""Entries that an operation on the CPU takes at a time: eight float32 arrays of them are 2 MiB."""
-
 
 # A step
 
@@ -59,11 +54,12 @@ def advance(
     values: Sequence[Mapping[str, float]],
     estimates: Mapping[Tensor, Tensor] | None,
     scales: Sequence[float] | None = None,
+    go: Tensor | None = None,
 ) -> None:
     """Take the step of every parameter in ``work``.
 
     ``scales`` are what the groups' gradients are multiplied by. Everything that may be wrong with a step was looked at
-    before.
+    before; in a capturable one ``go`` holds what was found.
     """
     for members in work:
         group = optimizer.param_groups[members.group]
@@ -75,7 +71,8 @@ def advance(
             inputs.append(Arrays(found))
         scale = optimizer._inverse_scale if scales is None else scales[members.group]
         scale = -scale if group["maximize"] else scale
-        advance_group(optimizer, (members.group, refreshed), rule, members.params, inputs, values[members.group], scale)
+        key = (members.group, refreshed)
+        advance_group(optimizer, key, rule, members.params, inputs, values[members.group], scale, go)
 
 
 def advance_group(
@@ -86,18 +83,24 @@ def advance_group(
     inputs: Sequence[Arrays],
     values: Mapping[str, float],
     scale: float,
+    go: Tensor | None = None,
 ) -> None:
     """Take the step of some parameters of one group, after folding in their estimates if ``inputs`` has any."""
     program, states = program_of(rule, key[1]), list(map(optimizer.state.__getitem__, params))
     plans = vars(optimizer).setdefault("_plans", {})
     plan = plans.get(key)
     if plan is None or not all(states) or not plan.holds(program, params, states, inputs):
+        if go is not None:
+            capturable.check_warm(params[0].device)
         states = [optimizer._state(rule, param) for param in params]
         plan = plans[key] = Plan(program, params, states, inputs) if kernels.choice() != "eager" else None
-    for state in states:
-        state["step"] += 1
-    for state in states if key[1] else ():
-        state["refreshes"] += 1
+    rising = ("step", "refreshes") if key[1] else ("step",)
+    if go is not None:
+        capturable.move(plan, program, states, params, inputs, values, scale, rising, go)
+        return
+    for name in rising:
+        for state in states:
+            state[name] += 1
     if plan is not None and plan.batches:
         counts, rows = counted(states, rule.refresh is not None)
         for batch in plan.batches:
@@ -132,41 +135,6 @@ def program_of(rule: Rule, refreshed: bool) -> tuple[Kernel, ...]:
 @cache
 def _program(refresh: Kernel | None, step: Kernel) -> tuple[Kernel, ...]:
     return (step,) if refresh is None else (refresh, step)
-
-
-# Op by op
-
-
-def eagerly(
-    program: Sequence[Kernel], arrays: Mapping[str, Any], values: Mapping[str, Any], grad_scale: float = 1.0
-) -> None:
-    """Run kernels one after another and write their results into the arrays that they belong to.
-
-    Half-precision arrays are widened first, and the parameter is rounded once, at the end.
-    """
-    given = {name: arrays[name] for kernel in program for name in kernel.operands}
-    for piece in pieces(program, given):
-        wide = {name: widened(array) for name, array in piece.items()}
-        if grad_scale != 1:
-            wide["grad"] = wide["grad"] * grad_scale
-        for kernel in program:
-            results = kernel.function(xp, *[wide[name] for name in kernel.operands], **kernel.scalars_from(values))
-            for name, result in zip(kernel.results, results, strict=True):
-                wide[name].copy_(result)
-        for name in {name for kernel in program for name in kernel.results}:
-            if wide[name] is not piece[name]:
-                piece[name].copy_(wide[name])
-
-
-def pieces(program: Sequence[Kernel], arrays: Mapping[str, Tensor]) -> Iterable[Mapping[str, Tensor]]:
-    """The arrays in pieces that fit a cache, where that changes nothing; otherwise whole."""
-    found = list(arrays.values())
-    size = found[0].numel()
-    cut = size > PIECE and all(map(elementwise, program)) and Arrays(found).plain and alike(found)
-    if not cut:
-        return [arrays]
-    flat = {name: array.as_strided((size,), (1,)) for name, array in arrays.items()}
-    return ({name: array[start : start + PIECE] for name, array in flat.items()} for start in range(0, size, PIECE))
 
 
 # Finite

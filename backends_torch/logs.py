@@ -50,7 +50,7 @@ def pace(opt: RuleOptimizer) -> Iterator[tuple[str, float]]:
         yield "interval", opt.param_groups[0]["every"]
         if "damping" in opt.param_groups[0]:
             yield "damping", float(opt.param_groups[0]["damping"])
-        yield "refreshes", max((state.get("refreshes", 0) for state in opt.state.values()), default=0)
+        yield "refreshes", max((int(state.get("refreshes", 0)) for state in opt.state.values()), default=0)
 
 
 def log_diagnostics(optimizer: Any, log: Log, every: int = 50) -> Any:

@@ -45,6 +45,13 @@ class Batch:
         own = [rows[place] for place in self.places] if len(scalars) > 1 else self.zeros
         self.sweep.run(self.sizes, self.table, own, scalars, torch.get_num_threads())
 
+    def run_if(self, go: Tensor, inputs: Sequence[Arrays], numbers: Tensor) -> None:
+        """Move them unless ``go`` is 0, each with its row of scalars; both are on the host, where they can be read."""
+        if go:
+            names = self.sweep.program.graph.scalars
+            scalars = [dict(zip(names, row, strict=True)) for row in numbers.tolist()]
+            self.run(inputs, range(len(scalars)), scalars)
+
 
 class Plan:
     """How a group's parameters are moved: in batches, or one by one. It holds until an array is another one, or moves.

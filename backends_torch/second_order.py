@@ -145,16 +145,19 @@ class CurvatureOptimizer(RuleOptimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; ``closure`` re-evaluates the model, calls ``backward`` and returns the loss."""
         with scaler_forgotten_on_error(self):
+            scale = vars(self).get("grad_scale")
+            if self._capturable:  # what the scaler has found is then the device's to look at
+                self._inverse_scale = 1.0 if scale is None else 1.0 / scale.double()
+                return super().step(closure)
             if float(vars(self).get("found_inf") or 0.0):
                 self._settled()
                 return None
-            scale = vars(self).get("grad_scale")
             self._inverse_scale = 1.0 if scale is None else 1.0 / float(scale)
             return super().step(closure)
 
     def _estimates(self) -> Estimates | None:
         if self._pending is None:
-            if self.curvature_due:
+            if not self.state if self._capturable else self.curvature_due:
                 raise InvalidState(f"curvature is due at step {self.steps + 1}: {self._due_hint}")
             return None
         if not set(self._movable()) <= set(self._pending.params):

@@ -22,7 +22,7 @@ from torch import Tensor
 from hessiod.backends import kernels
 from hessiod.backends.kernels import triton_code
 from hessiod.backends_torch.arrays import Arrays
-from hessiod.core.errors import BackendUnavailable, InvalidArgument
+from hessiod.core.errors import BackendUnavailable, InvalidArgument, InvalidState
 from hessiod.core.rule import Kernel
 from hessiod.core.trace import Program, passes
 
@@ -114,6 +114,8 @@ class TritonBatch:
         self.table: list[int] = []
         self.width = len(sweep.program.operands)
         self.sent: dict[str, tuple[Any, Tensor]] = {}
+        self.spare: Tensor | None = None
+        self.held: list[tuple[Tensor, Tensor]] = []
 
     def add(self, place: int, arrays: Sequence[Tensor]) -> None:
         """Add a parameter's arrays, in the order of the program's operands."""
@@ -123,12 +125,24 @@ class TritonBatch:
 
     def run(self, inputs: Sequence[Arrays], rows: Sequence[int], scalars: Sequence[Mapping[str, Any]]) -> None:
         """Move them; ``inputs`` are all gradients and, perhaps, all estimates of the group."""
-        for column, given in enumerate(inputs, start=self.width - len(inputs)):
-            self.table[column :: self.width] = given.addresses_at(self.places)
+        self.take(inputs)
         names = self.sweep.program.graph.scalars
         numbers = torch.tensor([[float(row[name]) for name in names] for row in scalars], dtype=torch.float64)
         own = [rows[place] for place in self.places]
         self.launch(self.on_device("rows", own), self.moved(numbers.to(self.sweep.working)))
+
+    def run_if(self, go: Tensor, inputs: Sequence[Arrays], numbers: Tensor) -> None:
+        """Move them unless ``go`` is 0, each with its row of scalars; both are on the device and stay there."""
+        self.take(inputs)
+        if self.spare is None and self.device.type == "cuda" and not capturing(self.device):
+            self.spare = torch.empty(len(self.table), dtype=torch.int64, pin_memory=True)
+        own = numbers.index_select(0, self.on_device("places", self.places)).to(self.sweep.working)
+        self.launch(self.on_device("own rows", range(len(self.places))), own, go=go.long())
+
+    def take(self, inputs: Sequence[Arrays]) -> None:
+        """Note where the gradients and, perhaps, the estimates lie."""
+        for column, given in enumerate(inputs, start=self.width - len(inputs)):
+            self.table[column :: self.width] = given.addresses_at(self.places)
 
     def prepare(self) -> None:
         """Compile every kernel, by launches of no programs, so that nothing has been changed if that fails."""
@@ -139,8 +153,27 @@ class TritonBatch:
         """A table of integers on the device; it is sent again only if it holds something else."""
         known = self.sent.get(name)
         if known is None or known[0] != list(values):
+            if capturing(self.device):
+                return self.captured(values)
             known = self.sent[name] = (list(values), self.moved(torch.tensor(values, dtype=torch.int64)))
         return known[1]
+
+    def captured(self, values: Sequence[int]) -> Tensor:
+        """A table that a graph sends anew at each replay, from memory of the host that nothing else writes to.
+
+        Such memory cannot be had during a capture; every step outside of one leaves some.
+        """
+        if self.spare is None:
+            raise InvalidState("step: found a second capture without a step between the two; take one before each")
+        source, self.spare = self.spare, None
+        source.copy_(torch.tensor(values, dtype=torch.int64))
+        self.held.append((source, source.to(self.device, non_blocking=True)))
+        return self.held[-1][1]
+
+    @cached_property
+    def always(self) -> Tensor:
+        """The number that lets every launch run."""
+        return torch.ones((), dtype=torch.int64, device=self.device)
 
     def moved(self, table: Tensor) -> Tensor:
         """A table of the host's on the device, without waiting for it."""
@@ -156,8 +189,9 @@ class TritonBatch:
         *pieces, firsts = [self.moved(torch.tensor(table, dtype=torch.int64)) for table in tables]
         return counts, tuple(pieces), firsts
 
-    def launch(self, rows: Tensor, scalars: Tensor, empty: bool = False) -> None:
-        """Every pass, and the sums between them."""
+    def launch(self, rows: Tensor, scalars: Tensor, go: Tensor | None = None, empty: bool = False) -> None:
+        """Every pass, and the sums between them; nothing is written to the tensors where ``go`` is 0."""
+        go = self.always if go is None else go
         sweeps, (counts, pieces, firsts) = passes(self.sweep.program.graph), self.layout
         known = sum(len(sweep.sums) + len(sweep.singles) for sweep in sweeps)
         numbers = torch.empty(len(counts) * known, dtype=self.sweep.working, device=self.device)
@@ -169,7 +203,7 @@ class TritonBatch:
         table = self.on_device("table", self.table)
         with guard(self.device):
             for number, sweep in enumerate(sweeps):
-                self.call(f"pass_{number}", 0 if empty else sum(counts), *pieces, table, *own, **blocks)
+                self.call(f"pass_{number}", 0 if empty else sum(counts), *pieces, go, table, *own, **blocks)
                 if sweep.sums:
                     tensors = 0 if empty else len(counts)
                     self.call(f"total_{number}", tensors, firsts, pieces[-1], *own, LANES=triton_code.LANES)
@@ -177,6 +211,11 @@ class TritonBatch:
     def call(self, name: str, programs: int, *arguments: Any, **sizes: int) -> None:
         """One launch. Products and sums are not contracted, so that results are those of every other route."""
         self.sweep.functions[name][(programs,)](*arguments, **sizes, num_warps=WARPS, enable_fp_fusion=False)
+
+
+def capturing(device: torch.device) -> bool:
+    """Whether what is launched now goes into a CUDA graph instead of being run."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def guard(device: torch.device) -> AbstractContextManager[Any]:

@@ -170,8 +170,10 @@ def form_of(op: str, working: str) -> str:
 
 PASS = """\
 @triton.jit
-def pass_{number}(tensors, chunks, sizes, table, rows, scalars, width, singles, known, sums,
+def pass_{number}(tensors, chunks, sizes, go, table, rows, scalars, width, singles, known, sums,
            ALIGNED: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):
+    if tl.load(go) == 0:
+        return
     task = tl.program_id(0).to(tl.int64)
     tensor = tl.load(tensors + task)
     size = tl.load(sizes + tensor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -106,9 +106,9 @@ class SPNGD(KroneckerOptimizer):
         """The velocity form of momentum, or the fallback's rule."""
         return HEAVY_BALL if group["covered"] else super().rule_of(group)
 
-    def values_of(self, group: Mapping[str, Any]) -> dict[str, float]:
+    def values_of(self, group: Mapping[str, Any], number: Callable[[Tensor], Any] = Tensor.item) -> dict[str, Any]:
         """The group's hyperparameters, with momentum coupled to the learning rate where that was chosen."""
-        values = super().values_of(group)
+        values = super().values_of(group, number)
         if group["couple_momentum"] and "momentum" in values and group["first_lr"]:
             values["momentum"] = coupled_momentum(values["lr"], first_lr=group["first_lr"], momentum=values["momentum"])
         return values

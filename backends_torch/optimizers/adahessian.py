@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -40,7 +40,7 @@ class AdaHessian(CurvatureOptimizer):
         samples: probes of each estimate.
         probe: "rademacher" or "normal".
         seed: of the probes.
-        maximize, nonfinite, missing: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
+        maximize, nonfinite, missing, capturable: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
 
     State per parameter, of its shape: ``exp_avg`` (m) and ``exp_hessian_diag_sq`` (v).
 
@@ -74,20 +74,21 @@ class AdaHessian(CurvatureOptimizer):
         maximize: bool = False,
         nonfinite: str = "raise",
         missing: str = "raise",
+        capturable: bool = False,
     ) -> None:
         numbers = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, hessian_power=hessian_power)
         shared = dict(every=every, samples=samples, probe=probe, seed=seed, estimator="hutchinson")
-        settings = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
+        settings = dict(maximize=maximize, nonfinite=nonfinite, missing=missing, capturable=capturable)
         super().__init__(params, {**numbers, "spatial_averaging": spatial_averaging, **shared}, **settings)
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
         """With Hessian power 1 or another, as the group says."""
         return adahessian_rule(group)
 
-    def checked_values(self, group: Mapping[str, Any]) -> dict[str, float]:
+    def checked_values(self, group: Mapping[str, Any], number: Callable[[Tensor], Any] = Tensor.item) -> dict[str, Any]:
         """The numbers as everywhere, and the spatial averaging besides."""
         check_averaging(group["spatial_averaging"])
-        return super().checked_values(group)
+        return super().checked_values(group, number)
 
     def _estimate_for(self, group: Mapping[str, Any], estimate: Tensor) -> Tensor:
         return spatial_average(xp, estimate, group["spatial_averaging"])

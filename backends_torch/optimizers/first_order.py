@@ -39,9 +39,12 @@ class AdamW(RuleOptimizer):
         maximize: bool = False,
         nonfinite: str = "raise",
         missing: str = "raise",
+        capturable: bool = False,
     ) -> None:
         hyperparameters = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-        super().__init__(params, hyperparameters, maximize=maximize, nonfinite=nonfinite, missing=missing)
+        super().__init__(
+            params, hyperparameters, maximize=maximize, nonfinite=nonfinite, missing=missing, capturable=capturable
+        )
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
         """AdamW's, for every group."""
@@ -75,10 +78,13 @@ class SGD(RuleOptimizer):
         maximize: bool = False,
         nonfinite: str = "raise",
         missing: str = "raise",
+        capturable: bool = False,
     ) -> None:
         numbers = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
         hyperparameters = {**numbers, "nesterov": nesterov}
-        super().__init__(params, hyperparameters, maximize=maximize, nonfinite=nonfinite, missing=missing)
+        super().__init__(
+            params, hyperparameters, maximize=maximize, nonfinite=nonfinite, missing=missing, capturable=capturable
+        )
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
         """Plain, with momentum or Nesterov's, as the group's hyperparameters say."""

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.adapter import Estimates
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, Hutchinson
-from hessiod.backends_torch.fast import eagerly
+from hessiod.backends_torch.op_by_op import eagerly
 from hessiod.backends_torch.optimizers.sophia import Sophia
 from hessiod.backends_torch.precision import widened
 from hessiod.backends_torch.second_order import CurvatureOptimizer, scaler_forgotten_on_error
@@ -72,10 +73,16 @@ class SophiaG(Sophia):
         maximize: bool = False,
         nonfinite: str = "raise",
         missing: str = "raise",
+        capturable: bool = False,
     ) -> None:
         draws: dict[str, Any] = dict(every=every, likelihood=likelihood, fraction=fraction, seed=seed)
         settings: dict[str, Any] = dict(
-            warm_start=warm_start, timing=timing, maximize=maximize, nonfinite=nonfinite, missing=missing
+            warm_start=warm_start,
+            timing=timing,
+            maximize=maximize,
+            nonfinite=nonfinite,
+            missing=missing,
+            capturable=capturable,
         )
         super().__init__(
             params, lr, betas, rho, eps, weight_decay, estimator="gauss-newton-bartlett", **draws, **settings
@@ -139,9 +146,9 @@ class SophiaG(Sophia):
     def _official(self) -> bool:
         return self.param_groups[0]["official"]
 
-    def values_of(self, group: Mapping[str, Any]) -> dict[str, float]:
+    def values_of(self, group: Mapping[str, Any], number: Callable[[Tensor], Any] = Tensor.item) -> dict[str, Any]:
         """The group's hyperparameters; in the authors' loop, with the batch folded into rho and their eps."""
-        values = super().values_of(group)
+        values = super().values_of(group, number)
         if group["bs"] is not None:
             values |= {"rho": values["rho"] * group["bs"], "eps": OFFICIAL_EPS}
         return values

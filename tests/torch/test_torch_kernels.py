@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hessiod.backends import kernels
-from hessiod.backends_torch import fast
+from hessiod.backends_torch import op_by_op
 from hessiod.core.errors import NonFinite
 from hessiod.torch import SGD, AdaHessian, AdamW, Apollo, ApolloW, DiagonalNewton, SophiaH
 
@@ -38,7 +38,7 @@ def parameters(dtype=torch.float32):
         values(1).reshape(()),
         values(1),
         values(10, 10)[:, ::2],
-        values(3 * fast.PIECE + 17),
+        values(3 * op_by_op.PIECE + 17),
     ]
     return [torch.nn.Parameter(tensor) for tensor in tensors]
 

@@ -95,6 +95,16 @@ def lies_within(kernel, got, before, values):
         assert bound.contains(got[name]).all(), name
 
 
+@pytest.fixture
+def few_lanes(monkeypatch):
+    """Eight chunks are added at a time instead of 128, so that more of them are soon interpreted."""
+    monkeypatch.setattr(triton_code, "LANES", 8)
+    triton_sweep._sweep_for.cache_clear()
+    yield
+    triton_sweep._sweep_for.cache_clear()
+
+
+@pytest.mark.usefixtures("few_lanes")
 @pytest.mark.parametrize("name", ["sophia", "apollo-stable"])
 def test_nothing_depends_on_which_tensors_share_a_launch(name):
     """Sizes on both sides of a block and of a chunk, and more chunks than lanes add at a time."""
