@@ -11,6 +11,8 @@
 ``states``        what is kept for each parameter, and the check of a ``state_dict``
 ``diagnostics``   shares and quantiles of the state, on demand
 ``fast``          how a step reaches memory: generated C++, Triton (``triton_sweep``), or op by op
+``op_by_op``      the last of these
+``capturable``    steps that a CUDA graph can hold
 ``optimizers``    the classes that users import, each a rule and a signature
 ``gpt``, ``mlp``  the character GPT and the digits perceptron as ``torch.nn`` modules
 ``trainer``       the loop that trains them
