@@ -109,7 +109,7 @@ def next_class(xp, logits, seed, step, sample, first):
     return probabilities - chosen
 
 
-@pytest.mark.parametrize("name", ["SophiaG", "DiagonalNewton"])
+@pytest.mark.parametrize("name", ["SophiaG", pytest.param("DiagonalNewton", marks=pytest.mark.slow)])
 def test_micro_batches_are_the_one_batch_that_they_make_up(name, monkeypatch):
     """Curvature included; draws differ from call to call by design, so here they are fixed."""
     monkeypatch.setitem(philox.PROBES, "rademacher", first_probe)

@@ -293,7 +293,7 @@ def ladder(count):
 @pytest.mark.parametrize(
     ("mode", "count", "route"),
     [("pynative", count, "call") for count in LADDER]
-    + [("graph", count, "refresh") for count in LADDER]
+    + [pytest.param("graph", count, "refresh", marks=[pytest.mark.slow][: count in (2, 3)]) for count in LADDER]
     + [(mode, 4, route) for mode in ("pynative", "graph") for route in ("jit", "TrainOneStepCell")]
     + [("graph", 4, "call"), ("pynative", 4, "refresh")],
     indirect=["mode"],

@@ -76,9 +76,10 @@ RUNS = {
     "sophia-g, official timing": ("SophiaG", {"rho": 0.5, "every": 3, "likelihood": "gaussian", "timing": "official"}),
     "sophia-g, half": ("SophiaG", {"rho": 0.5, "every": 3, "likelihood": "gaussian", "fraction": 0.5}),
 }
+SLOW = ("adahessian", "apollo", "diagonal newton, root")  # what the others and the digits' runs have too
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", [pytest.param(run, marks=[pytest.mark.slow][: run in SLOW]) for run in RUNS])
 def test_a_run_follows_torch(run):
     name, options = RUNS[run]
     ours, optimizer = with_mindspore(name, **options)

@@ -93,7 +93,7 @@ def moved(state):
 def test_run_follows_torch(optimizer):
     """Identical weights, batches, sampled targets and probes: after one step the same state, and the same losses."""
     ours, theirs = trainer(optimizer), trainer(optimizer, TorchTrainer)
-    for step in range(25):
+    for step in range(15):
         found, expected = ours.step(*batch(step)), theirs.step(*batch(step))
         assert found.loss == pytest.approx(expected.loss, rel=1e-5)
         assert found.lr == expected.lr
@@ -107,24 +107,24 @@ def test_run_follows_torch(optimizer):
 
 
 def test_cut_and_resumed_run_is_the_same_bit_for_bit(tmp_path):
-    """Warm-up and the tenth steps between two estimates span the cut. The fresh trainer has run before it loads."""
+    """Warm-up and the steps between two estimates span the cut. The fresh trainer has run before it loads."""
     whole = trainer("sophia-g", every=7)
-    for step in range(40):
+    for step in range(26):
         whole.step(*batch(step))
-        if step == 19:
+        if step == 12:
             kept = whole.state()
             whole.save(tmp_path / "c", None)
     fresh = trainer("sophia-g", every=7)
     fresh.step(*batch(33))
-    assert fresh.load(tmp_path / "c") == 20
+    assert fresh.load(tmp_path / "c") == 13
     assert fresh.state().keys() == kept.keys()
     assert all(array.tobytes() == kept[name].tobytes() for name, array in fresh.state().items())
-    for step in range(20, 40):
+    for step in range(13, 26):
         fresh.step(*batch(step))
     expected = whole.state()
     for name, array in fresh.state().items():
         assert array.tobytes() == expected[name].tobytes(), name
-    assert fresh.optimizer.steps == whole.optimizer.steps == 40
-    assert int(fresh.optimizer.refreshes.asnumpy()) == int(whole.optimizer.refreshes.asnumpy()) == 6
+    assert fresh.optimizer.steps == whole.optimizer.steps == 26
+    assert int(fresh.optimizer.refreshes.asnumpy()) == int(whole.optimizer.refreshes.asnumpy()) == 4
     slots = {name.rsplit("/", 1)[-1] for name in expected if name.startswith("optimizer/")}
     assert slots == {"exp_avg", "hessian"}

@@ -37,6 +37,7 @@ def compiled():
     return len(api.ms_compile_cache) + sum(len(phases) for phases in api.cells_compile_cache.values())
 
 
+@pytest.mark.parametrize("mode", ["graph", pytest.param("pynative", marks=pytest.mark.slow)], indirect=True)
 def test_two_graphs_for_all_steps_and_learning_rates(mode):
     """The first two steps make them, with curvature and without; another batch size is the control: it compiles."""
     _, optimizer, step = new()

@@ -35,7 +35,9 @@ class Sums(nn.Cell):
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind"), [("graph", SophiaG), ("pynative", SophiaH), ("graph", AdamW)], indirect=["mode"]
+    ("mode", "kind"),
+    [("graph", SophiaG), pytest.param("pynative", SophiaH, marks=pytest.mark.slow), ("pynative", AdamW)],
+    indirect=["mode"],
 )
 def test_the_names_change_nothing(mode, kind, tmp_path):
     """The same bits as with plain names, and a checkpoint of the optimizer holds everything."""

@@ -16,7 +16,7 @@ from hessiod.core import InvalidArgument
 
 SCRIPT = Path(__file__).with_name("parallel_run.py")
 RULES = ("SophiaG", "SophiaH", "AdaHessian", "DiagonalNewton", "Apollo", "AdamW", "SGD", "KFAC", "SPNGD", "THOR")
-CASES = ("SophiaG-graph", "AdaHessian-pynative", "KFAC-pynative")
+CASES = ("SophiaG-graph", "KFAC-pynative")
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "framework-bugs.md"
