@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
+from math import isfinite
 from operator import attrgetter, is_, is_not
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from hessiod.backends import diagnostics
-from hessiod.backends_torch import capturable
+from hessiod.backends_torch import capturable, clipping
 from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.diagnostics import changes, share
 from hessiod.backends_torch.fast import Members, advance, first_nonfinite
@@ -64,6 +65,10 @@ class RuleOptimizer(torch.optim.Optimizer):
             decides on the device, or "ignore". Nor can a step say that curvature is due, once one has been taken: ask
             ``curvature_due``, which waits for the device, and take those steps outside of the graph. Slower where
             nothing is captured. One device a group, and no sharded parameters.
+        clip_grad: the largest norm of all gradients together. Larger ones are multiplied by ``clip_grad / norm`` as
+            they are read, and ``.grad`` stays as it is. It stands in the place of ``torch.nn.utils.clip_grad_norm_``,
+            which reads gradients twice and writes them, and of the search for NaN. The norm of the last step is in
+            ``grad_norm``. Curvature is not clipped.
         missing: what a step does with a parameter that requires a gradient and has none: "raise" or "skip".
             Parameters frozen by ``requires_grad_(False)`` are always passed over.
 
@@ -79,8 +84,11 @@ class RuleOptimizer(torch.optim.Optimizer):
     signed_curvature = True
     """Whether the curvature slot keeps the estimates' sign."""
 
-    shared: tuple[str, ...] = ("nonfinite", "capturable")
+    shared: tuple[str, ...] = ("nonfinite", "capturable", "clip_grad")
     """Settings of the whole optimizer. They are kept in the groups so that ``state_dict`` holds them."""
+
+    grad_norm: Any = None
+    """With ``clip_grad``: the norm of the last step's gradients before they were clipped; a tensor if capturable."""
 
     _watching = False
     _update_norms: list[float] | None = None
@@ -97,12 +105,14 @@ class RuleOptimizer(torch.optim.Optimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
         capturable: bool = False,
+        clip_grad: float | None = None,
     ) -> None:
         if not isinstance(params, Tensor | Mapping):
             params = list(params)
             if not params:
                 raise InvalidArgument("params: found an empty list, expected parameters; pass model.parameters()")
         settings = {"maximize": maximize, "nonfinite": nonfinite, "missing": missing, "capturable": capturable}
+        settings["clip_grad"] = clip_grad
         super().__init__(params, {**hyperparameters, **settings, "step": 0})
         if not any(group["params"] for group in self.param_groups):
             raise InvalidArgument("params: found groups without a parameter, expected one at least")
@@ -144,6 +154,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         return capturable.count(value, params[0].device if params else torch.device("cpu"))
 
     def _check_group(self, group: Mapping[str, Any]) -> None:
+        clipping.check(group["clip_grad"])
         if group["capturable"]:
             capturable.check_group(self._name(group, 0) if group["params"] else "no parameter", group)
         self.checked_values(group)
@@ -194,14 +205,15 @@ class RuleOptimizer(torch.optim.Optimizer):
             return loss
         estimates = self._estimates()
         self._check_counts(work, estimates)
+        scales = self._clipped(work)
         if self._capturable:
             go = capturable.verdict(self, work, estimates)
-            advance(self, work, values, estimates, go=go)
+            advance(self, work, values, estimates, scales, go)
             for group in self.param_groups:
                 group["step"].add_(go.to(group["step"].device))
         elif self._finite([members.grads for members in work], estimates):
             before = self._watched()
-            advance(self, work, values, estimates)
+            advance(self, work, values, estimates, scales)
             if self._watching:
                 pairs = zip(before, self._watched(), strict=True)
                 self._update_norms = [changes(old, new) for old, new in pairs]
@@ -209,6 +221,14 @@ class RuleOptimizer(torch.optim.Optimizer):
                 group["step"] += 1
         self._settled()
         return loss
+
+    def _clipped(self, work: Sequence[Members]) -> list[Any] | None:
+        """What the groups' gradients are multiplied by where there is a bound to their norm."""
+        bound, given = self.param_groups[0]["clip_grad"], [members.grads for members in work]
+        if bound is None:
+            return None
+        self.grad_norm = clipping.total_norm(given, wait=not self._capturable) * self._inverse_scale
+        return [clipping.factor(bound, self.grad_norm) * self._inverse_scale] * len(self.param_groups)
 
     def _watched(self) -> list[list[Tensor]]:
         """Copies of each group's parameters, if they are watched."""
@@ -277,7 +297,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Whether everything that enters the step is finite; otherwise raise, or return False if that was chosen."""
         if self.param_groups[0]["nonfinite"] == "ignore":
             return True
-        looks = [("gradient", grads)]
+        clipped = self.param_groups[0]["clip_grad"] is not None
+        looks = [] if clipped and isfinite(self.grad_norm) else [("gradient", grads)]
         if estimates is not None:
             looks.append(("curvature estimate", [Arrays(list(estimates.values()))]))
         for what, given in looks:
@@ -377,6 +398,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Make counts what this optimizer keeps, whoever wrote them; whether it is capturable is its own affair."""
         for group in self.param_groups:
             group["capturable"] = self.defaults["capturable"]
+            group.setdefault("clip_grad", self.defaults["clip_grad"])
         for group in self.param_groups:
             group["step"] = self._count(group["step"], group["params"])
             for param in group["params"]:

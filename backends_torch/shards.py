@@ -27,6 +27,14 @@ def split_of(tensor: Tensor) -> Any:
     return (tensor.device_mesh, tensor.placements) if is_split(tensor) else None  # type: ignore[attr-defined]
 
 
+def groups_of(split: Any) -> list[Any]:
+    """The groups of processes that hold different shards of a tensor that is split so; none for a plain one."""
+    if split is None:
+        return []
+    mesh, placements = split
+    return [mesh.get_group(place) for place, placement in enumerate(placements) if placement.is_shard()]
+
+
 def alike(tensors: Sequence[Tensor]) -> bool:
     """Whether an entry is at the same place of every tensor's shard, and none is a sum that is yet to be taken."""
     splits = list(map(split_of, tensors))

@@ -32,8 +32,8 @@ def check_state(optimizer: Any, state_dict: Mapping[str, Any]) -> None:
             "the same groups"
         )
     for theirs, ours in zip(saved, optimizer.param_groups, strict=True):
-        # torch adds the one at a first load; the other is not the file's to say
-        missing = sorted(set(optimizer.defaults) - set(theirs) - {"differentiable", "capturable"})
+        # torch adds the first at a first load; files from before the other two are read
+        missing = sorted(set(optimizer.defaults) - set(theirs) - {"differentiable", "capturable", "clip_grad"})
         if missing:
             raise InvalidArgument(f"state_dict: its groups lack {', '.join(missing)}; it was not written by {writer}")
         optimizer.checked_values(theirs)

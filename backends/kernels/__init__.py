@@ -12,11 +12,11 @@ import os
 from functools import cache
 
 from hessiod.backends.kernels.compiler import CompilerUnavailable, find
-from hessiod.backends.kernels.library import Sweep, compiled, finite_check, first_nonfinite
+from hessiod.backends.kernels.library import Sweep, compiled, finite_check, first_nonfinite, squares
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Kernel
 
-__all__ = ["CompilerUnavailable", "Sweep", "available", "choice", "first_nonfinite", "offered", "sweep_for"]
+__all__ = ["CompilerUnavailable", "Sweep", "available", "choice", "first_nonfinite", "offered", "squares", "sweep_for"]
 
 CHOICES = ("auto", "eager", "compiled", "interpreted")
 LOG = logging.getLogger("hessiod.kernels")

@@ -1,4 +1,4 @@
-// The search for numbers that are not finite, over many tensors; it comes behind prelude.cpp.
+// What is asked of many gradients before a step: are they finite, how large are they. It comes behind prelude.cpp.
 
 namespace {
 
@@ -27,6 +27,37 @@ bool all_finite(int kind, const void* x, Index begin, Index n) {
   }
 }
 
+// Sums in lanes, so that the order of additions is written out; a float's square is exact in double.
+template <class Stored> double squares(const Stored* x, Index n) {
+  constexpr int WIDTH = 32;
+  double lanes[WIDTH] = {};
+  const Index whole = n - n % WIDTH;
+  for (Index start = 0; start < whole; start += WIDTH) {
+    fetch(x + start);
+#pragma omp simd
+    for (int j = 0; j < WIDTH; ++j) {
+      const double entry = load(x[start + j]);
+      lanes[j] += entry * entry;
+    }
+  }
+  for (Index i = whole; i < n; ++i) {
+    const double entry = load(x[i]);
+    lanes[i - whole] += entry * entry;
+  }
+  double sum = 0;
+  for (int lane = 0; lane < WIDTH; ++lane) sum += lanes[lane];
+  return sum;
+}
+
+double squares(int kind, const void* x, Index begin, Index n) {
+  switch (kind) {
+    case 0: return squares(static_cast<const float*>(x) + begin, n);
+    case 1: return squares(static_cast<const double*>(x) + begin, n);
+    case 2: return squares(static_cast<const Bfloat16*>(x) + begin, n);
+    default: return squares(static_cast<const Float16*>(x) + begin, n);
+  }
+}
+
 }  // namespace
 
 // The place of the first tensor with a NaN or an infinity, or the number of tensors.
@@ -43,4 +74,21 @@ extern "C" Index hessiod_nonfinite(Index tensors, const Index* sizes, const void
       first = std::min(first, task.tensor);
   }
   return first;
+}
+
+// The sum of squares of all entries of all tensors; the same arguments.
+extern "C" double hessiod_squares(Index tensors, const Index* sizes, const void* const* arrays, const Index* kinds,
+                                  Index threads) {
+  const std::vector<Task> tasks = pieces(tensors, sizes);
+  const Index count = Index(tasks.size());
+  std::vector<double> sums(count);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (Index number = 0; number < count; ++number) {
+    const Index place = count - 1 - number;  // backwards: a step begins with what was read last
+    const Task task = tasks[place];
+    sums[place] = squares(int(kinds[task.tensor]), arrays[task.tensor], task.begin, task.end - task.begin);
+  }
+  double sum = 0;
+  for (const double part : sums) sum += part;
+  return sum;
 }

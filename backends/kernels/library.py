@@ -92,9 +92,20 @@ def compiled_together(
 @cache
 def finite_check() -> Callable[..., int]:
     """The function behind :func:`first_nonfinite`."""
-    function = loaded(cpp.finite_source()).hessiod_nonfinite
+    return asked("hessiod_nonfinite", ctypes.c_int64)
+
+
+@cache
+def square_sum() -> Callable[..., float]:
+    """The function behind :func:`squares`."""
+    return asked("hessiod_squares", ctypes.c_double)
+
+
+def asked(name: str, answer: Any) -> Callable[..., Any]:
+    """A function that looks through many arrays."""
+    function = getattr(loaded(cpp.finite_source()), name)
     function.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64]
-    function.restype = ctypes.c_int64
+    function.restype = answer
     return function
 
 
@@ -112,6 +123,22 @@ def first_nonfinite(sizes: Sequence[int], pointers: Sequence[int], dtypes: Seque
     >>> first_nonfinite([2, 2], [fine.buffer_info()[0], bad.buffer_info()[0]], ["float32", "float32"], threads=1)
     1
     """
-    where = [table(values) for values in (sizes, pointers, kinds(dtypes))]
-    place = finite_check()(len(sizes), *[values.buffer_info()[0] for values in where], threads)
+    place = ask(finite_check(), sizes, pointers, dtypes, threads)
     return None if place == len(sizes) else place
+
+
+def squares(sizes: Sequence[int], pointers: Sequence[int], dtypes: Sequence[str], threads: int) -> float:
+    """The sum of squares of all entries of some dense arrays, in float64; the number of threads changes nothing.
+
+    >>> some, others = array("f", [1.0, 2.0]), array("d", [3.0])
+    >>> squares([2, 1], [some.buffer_info()[0], others.buffer_info()[0]], ["float32", "float64"], threads=1)
+    14.0
+    """
+    return ask(square_sum(), sizes, pointers, dtypes, threads)
+
+
+def ask(function: Callable[..., Any], *given: Any) -> Any:
+    """Call a function that looks through many arrays."""
+    sizes, pointers, dtypes, threads = given
+    where = [table(values) for values in (sizes, pointers, kinds(dtypes))]
+    return function(len(sizes), *[values.buffer_info()[0] for values in where], threads)

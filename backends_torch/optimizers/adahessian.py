@@ -40,7 +40,7 @@ class AdaHessian(CurvatureOptimizer):
         samples: probes of each estimate.
         probe: "rademacher" or "normal".
         seed: of the probes.
-        maximize, nonfinite, missing, capturable: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
+        maximize, nonfinite, missing, capturable, clip_grad: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
 
     State per parameter, of its shape: ``exp_avg`` (m) and ``exp_hessian_diag_sq`` (v).
 
@@ -75,10 +75,12 @@ class AdaHessian(CurvatureOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
         capturable: bool = False,
+        clip_grad: float | None = None,
     ) -> None:
         numbers = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, hessian_power=hessian_power)
         shared = dict(every=every, samples=samples, probe=probe, seed=seed, estimator="hutchinson")
-        settings = dict(maximize=maximize, nonfinite=nonfinite, missing=missing, capturable=capturable)
+        settings: dict[str, Any] = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
+        settings |= dict(capturable=capturable, clip_grad=clip_grad)
         super().__init__(params, {**numbers, "spatial_averaging": spatial_averaging, **shared}, **settings)
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:

@@ -36,7 +36,7 @@ class Apollo(RuleOptimizer):
         weight_decay: by the mode below.
         weight_decay_type: "L2" (added to the gradient), "decoupled" (to the direction: :class:`ApolloW`), or "stable"
             (to the direction, divided by the mean curvature).
-        maximize, nonfinite, missing, capturable: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
+        maximize, nonfinite, missing, capturable, clip_grad: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
 
     State per parameter, of its shape: ``exp_avg_grad`` (m), ``approx_hessian`` (B) and, unless the decay is "L2",
     ``update`` (d).
@@ -68,12 +68,13 @@ class Apollo(RuleOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
         capturable: bool = False,
+        clip_grad: float | None = None,
     ) -> None:
         numbers = dict(lr=lr, beta=beta, eps=eps, sigma=sigma, warmup=warmup, warmup_start=warmup_start)
         decay = dict(weight_decay=weight_decay, weight_decay_type=weight_decay_type)
-        super().__init__(
-            params, {**numbers, **decay}, maximize=maximize, nonfinite=nonfinite, missing=missing, capturable=capturable
-        )
+        settings: dict[str, Any] = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
+        settings |= dict(capturable=capturable, clip_grad=clip_grad)
+        super().__init__(params, {**numbers, **decay}, **settings)
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
         """By the group's mode of weight decay."""
@@ -109,8 +110,10 @@ class ApolloW(Apollo):
         nonfinite: str = "raise",
         missing: str = "raise",
         capturable: bool = False,
+        clip_grad: float | None = None,
     ) -> None:
-        settings: dict[str, Any] = dict(maximize=maximize, nonfinite=nonfinite, missing=missing, capturable=capturable)
+        settings: dict[str, Any] = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
+        settings |= dict(capturable=capturable, clip_grad=clip_grad)
         super().__init__(params, lr, beta, eps, sigma, warmup, warmup_start, weight_decay, "decoupled", **settings)
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:

@@ -34,7 +34,7 @@ class DiagonalNewton(CurvatureOptimizer):
         every: steps between two estimates.
         probe: "rademacher" or "normal".
         seed: of the probes.
-        maximize, nonfinite, missing, capturable: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
+        maximize, nonfinite, missing, capturable, clip_grad: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
 
     State per parameter, of its shape: ``hessian`` (h).
 
@@ -66,18 +66,14 @@ class DiagonalNewton(CurvatureOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
         capturable: bool = False,
+        clip_grad: float | None = None,
     ) -> None:
         check_settings({"num_vectors": num_vectors})
         numbers = dict(lr=lr, beta=beta, damping=damping, weight_decay=weight_decay, power=power)
         shared = dict(every=every, samples=num_vectors, probe=probe, seed=seed, estimator="hutchinson")
-        super().__init__(
-            params,
-            {**numbers, **shared},
-            maximize=maximize,
-            nonfinite=nonfinite,
-            missing=missing,
-            capturable=capturable,
-        )
+        settings: dict[str, Any] = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
+        settings |= dict(capturable=capturable, clip_grad=clip_grad)
+        super().__init__(params, {**numbers, **shared}, **settings)
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
         """With power 1 or 0.5, as the group says."""

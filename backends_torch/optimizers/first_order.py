@@ -40,11 +40,12 @@ class AdamW(RuleOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
         capturable: bool = False,
+        clip_grad: float | None = None,
     ) -> None:
         hyperparameters = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-        super().__init__(
-            params, hyperparameters, maximize=maximize, nonfinite=nonfinite, missing=missing, capturable=capturable
-        )
+        settings: dict[str, Any] = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
+        settings |= dict(capturable=capturable, clip_grad=clip_grad)
+        super().__init__(params, hyperparameters, **settings)
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
         """AdamW's, for every group."""
@@ -79,12 +80,13 @@ class SGD(RuleOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
         capturable: bool = False,
+        clip_grad: float | None = None,
     ) -> None:
         numbers = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
         hyperparameters = {**numbers, "nesterov": nesterov}
-        super().__init__(
-            params, hyperparameters, maximize=maximize, nonfinite=nonfinite, missing=missing, capturable=capturable
-        )
+        settings: dict[str, Any] = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
+        settings |= dict(capturable=capturable, clip_grad=clip_grad)
+        super().__init__(params, hyperparameters, **settings)
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
         """Plain, with momentum or Nesterov's, as the group's hyperparameters say."""

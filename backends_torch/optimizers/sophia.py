@@ -51,7 +51,7 @@ class Sophia(CurvatureOptimizer):
         warm_start: take the first estimate whole, not times 1 - beta2, so that h starts at its right size.
         timing: "paper": first estimate at step 1. "official": at step every + 1, with sign steps before, as in the
             authors' loop.
-        maximize, nonfinite, missing, capturable: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
+        maximize, nonfinite, missing, capturable, clip_grad: see :class:`~hessiod.backends_torch.adapter.RuleOptimizer`.
 
     State per parameter, of its shape: ``exp_avg`` (m) and ``hessian`` (h).
 
@@ -89,6 +89,7 @@ class Sophia(CurvatureOptimizer):
         nonfinite: str = "raise",
         missing: str = "raise",
         capturable: bool = False,
+        clip_grad: float | None = None,
     ) -> None:
         draws: dict[str, Any] = dict(likelihood=likelihood, fraction=fraction, samples=samples, probe=probe)
         check_settings({"estimator": estimator, **draws})
@@ -100,7 +101,8 @@ class Sophia(CurvatureOptimizer):
         hyperparameters = dict(lr=lr, betas=betas, rho=rho, eps=eps, weight_decay=weight_decay)
         shared = dict(every=every, seed=seed, estimator=estimator, warm_start=warm_start, timing=timing, **draws)
         official = dict(official=False, bs=None)
-        settings = dict(maximize=maximize, nonfinite=nonfinite, missing=missing, capturable=capturable)
+        settings: dict[str, Any] = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
+        settings |= dict(capturable=capturable, clip_grad=clip_grad)
         super().__init__(params, hyperparameters | shared | official, **settings)
 
     def rule_of(self, group: Mapping[str, Any]) -> Rule:
@@ -163,14 +165,11 @@ class SophiaH(Sophia):
         nonfinite: str = "raise",
         missing: str = "raise",
         capturable: bool = False,
+        clip_grad: float | None = None,
     ) -> None:
-        draws: dict[str, Any] = dict(every=every, samples=samples, probe=probe, seed=seed)
-        settings: dict[str, Any] = dict(
-            warm_start=warm_start,
-            timing=timing,
-            maximize=maximize,
-            nonfinite=nonfinite,
-            missing=missing,
-            capturable=capturable,
+        draws: dict[str, Any] = dict(
+            every=every, samples=samples, probe=probe, seed=seed, warm_start=warm_start, timing=timing
         )
+        settings: dict[str, Any] = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
+        settings |= dict(capturable=capturable, clip_grad=clip_grad)
         super().__init__(params, lr, betas, rho, eps, weight_decay, estimator="hutchinson", **draws, **settings)

@@ -74,16 +74,13 @@ class SophiaG(Sophia):
         nonfinite: str = "raise",
         missing: str = "raise",
         capturable: bool = False,
+        clip_grad: float | None = None,
     ) -> None:
-        draws: dict[str, Any] = dict(every=every, likelihood=likelihood, fraction=fraction, seed=seed)
-        settings: dict[str, Any] = dict(
-            warm_start=warm_start,
-            timing=timing,
-            maximize=maximize,
-            nonfinite=nonfinite,
-            missing=missing,
-            capturable=capturable,
+        draws: dict[str, Any] = dict(
+            every=every, likelihood=likelihood, fraction=fraction, seed=seed, warm_start=warm_start, timing=timing
         )
+        settings: dict[str, Any] = dict(maximize=maximize, nonfinite=nonfinite, missing=missing)
+        settings |= dict(capturable=capturable, clip_grad=clip_grad)
         super().__init__(
             params, lr, betas, rho, eps, weight_decay, estimator="gauss-newton-bartlett", **draws, **settings
         )

@@ -1,0 +1,84 @@
+"""``clip_grad``: gradients times ``bound / max(bound, their norm)``, where the norm's pass finds NaN besides.
+
+The norm is over all gradients of a step together. Its squares are added in float64, where those of float32 cannot
+overflow, in an order that depends on sizes alone; so it is finite exactly if every gradient is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from math import inf, isfinite, sqrt
+from operator import attrgetter
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from hessiod.backends import kernels
+from hessiod.backends_torch import shards
+from hessiod.backends_torch.arrays import Arrays
+from hessiod.core.errors import InvalidArgument
+
+
+def check(clip_grad: Any) -> None:
+    """Raise :class:`InvalidArgument` unless this is a bound, or None."""
+    if clip_grad is None:
+        return
+    if isinstance(clip_grad, bool) or not isinstance(clip_grad, int | float) or not 0 < clip_grad < inf:
+        raise InvalidArgument(f"clip_grad: found {clip_grad!r}, expected a norm > 0, or None for no clipping")
+
+
+def total_norm(given: Sequence[Arrays], wait: bool = True) -> Any:
+    """The Euclidean norm of all entries together, NaN or infinite if one of them is: a number, or without waiting for
+    the device a 0-d float64 tensor.
+
+    >>> total_norm([Arrays([torch.tensor([3.0]), torch.tensor([[4.0]])])])
+    5.0
+    """
+    tensors = [tensor for arrays in given for tensor in arrays.tensors]
+    if not wait:
+        return norm_on_device(tensors)
+    if kernels.available() and all(arrays.plain for arrays in given):
+        sizes, addresses, dtypes = (
+            [*chain(*map(attrgetter(name), given))] for name in ("sizes", "addresses", "dtypes")
+        )
+        norm = sqrt(kernels.squares(sizes, addresses, dtypes, torch.get_num_threads()))
+    else:
+        norm = float(norm_on_device(tensors))
+    return norm if isfinite(norm) else huge_norm(tensors)
+
+
+def huge_norm(tensors: Sequence[Tensor]) -> float:
+    """The norm where squares do not fit float64: of the entries times 2^-600, where those of any float64 do."""
+    return 2.0**600 * float(norm_on_device([tensor.double() * 2.0**-600 for tensor in tensors]))
+
+
+def norm_on_device(tensors: Sequence[Tensor]) -> Tensor:
+    """The norm as a 0-d float64 tensor, without waiting for it."""
+    kinds: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault(shards.split_of(tensor), []).append(tensor)
+    found = [squares_of(members, split) for split, members in kinds.items()]
+    return torch.stack([squares.to(found[0].device) for squares in found]).sum().sqrt()
+
+
+def squares_of(tensors: Sequence[Tensor], split: Any) -> Tensor:
+    """The sum of squares of tensors that are split alike: added up over the processes that hold different shards."""
+    own = [shards.local(shards.settled(tensor)) for tensor in tensors]
+    filled = [tensor for tensor in own if tensor.numel()]
+    norms = [norm.to(own[0].device) for norm in torch._foreach_norm(filled, dtype=torch.float64)] if filled else []
+    squares = torch.stack(norms).square().sum() if norms else torch.zeros((), dtype=torch.float64, device=own[0].device)
+    for group in shards.groups_of(split):
+        dist.all_reduce(squares, group=group)
+    return squares
+
+
+def factor(bound: float, norm: Any) -> Any:
+    """What gradients are multiplied by; 1 where the norm is within the bound.
+
+    >>> factor(1.0, 0.5), factor(1.0, 4.0)
+    (1.0, 0.25)
+    """
+    return bound / (norm.clamp(min=bound) if isinstance(norm, Tensor) else max(bound, norm))
