@@ -24,7 +24,11 @@ Params = list[torch.nn.Parameter]
 Candidates = dict[str, Callable[[], Any]]
 FUSED = "torch AdamW(fused)"
 FUSED_SGD = "torch SGD(fused)"
+FUSED_CLIPPED = "clip_grad_norm_, AdamW(fused)"
 UNCHECKED = ", unchecked"
+CLIPPED = ", clipped"
+BOUND = 1e9
+"""Of the gradients' norm: too large for anything to be changed, which takes as long."""
 FOREACH = "torch foreach_add"
 COPY = "torch foreach_copy"
 STREAMS = {"stream 4 to 2": (4, 2), "stream 4 to 3": (4, 3)}
@@ -88,6 +92,7 @@ def list_rows(name: str, settings: Settings) -> Iterator[Row]:
         limit = LIMITS.get((name, label))
         yield ratio_row(group, times, label, FUSED, limit)
         yield ratio_row(group, times, label + UNCHECKED, FUSED, limit)
+        yield ratio_row(group, times, label + CLIPPED, FUSED_CLIPPED, limit)
     yield ratio_row(group, times, "SGD momentum", FUSED_SGD)
     for label, (package, kind, factor) in PEERS.items():
         if f"{package} {kind}" in candidates:
@@ -122,11 +127,13 @@ def ratio_row(group: str, times: Times, name: str, peer: str, limit: float | Non
 
 
 def ours(params: Params) -> Candidates:
-    """Our optimizers' steps, with and without the search for NaN and infinity."""
+    """Our optimizers' steps: with the search for NaN and infinity, without, and with a bound to the gradients' norm."""
     found: dict[str, Callable[[], Any]] = {}
     for label in OURS:
         optimizer = after_a_step(label, params)
-        found |= {label: optimizer.step, label + UNCHECKED: unchecked(optimizer)}
+        found[label] = optimizer.step
+        found[label + UNCHECKED] = altered(optimizer, "nonfinite", "ignore")
+        found[label + CLIPPED] = altered(optimizer, "clip_grad", BOUND)
     return found
 
 
@@ -143,22 +150,28 @@ def after_a_step(label: str, params: Params) -> Any:
     return optimizer
 
 
-def unchecked(optimizer: Any) -> Callable[[], Any]:
-    """A step that takes gradients as they are, as torch's own optimizers do."""
+def altered(optimizer: Any, name: str, value: Any) -> Callable[[], Any]:
+    """A step with another setting; with nonfinite="ignore" it takes gradients as they are, as torch's own do."""
+    group = optimizer.param_groups[0]
 
     def step() -> None:
-        optimizer.param_groups[0]["nonfinite"] = "ignore"
+        before, group[name] = group[name], value
         optimizer.step()
-        optimizer.param_groups[0]["nonfinite"] = "raise"
+        group[name] = before
 
     return step
 
 
 def fused(params: Params) -> Candidates:
-    """Torch's own fused optimizers."""
+    """Torch's own fused optimizers, and its way to clip gradients before one."""
     adamw = torch.optim.AdamW(params, lr=RATE, fused=True)
     sgd = torch.optim.SGD(params, lr=RATE, momentum=0.9, fused=True)
-    return {FUSED: adamw.step, FUSED_SGD: sgd.step}
+
+    def clipped() -> None:
+        torch.nn.utils.clip_grad_norm_(params, BOUND)
+        adamw.step()
+
+    return {FUSED: adamw.step, FUSED_SGD: sgd.step, FUSED_CLIPPED: clipped}
 
 
 def peers(params: Params) -> Candidates:
