@@ -12,6 +12,7 @@
 ``diagnostics``   shares and quantiles of the state, on demand
 ``fast``          how a step reaches memory: generated C++, Triton (``triton_sweep``), or op by op
 ``op_by_op``      the last of these
+``clipping``      the norm of all gradients, and what it is held to
 ``capturable``    steps that a CUDA graph can hold
 ``optimizers``    the classes that users import, each a rule and a signature
 ``gpt``, ``mlp``  the character GPT and the digits perceptron as ``torch.nn`` modules
