@@ -52,6 +52,11 @@ class Arrays:
         return self.layouts[3]
 
     @property
+    def contiguous(self) -> list[bool]:
+        """Whether the entries of each lie in the order of its indices."""
+        return self.layouts[4]
+
+    @property
     def dtypes(self) -> list[str]:
         """The names of their dtypes; for those that kernels know."""
         found = self.layouts[2]

@@ -146,6 +146,8 @@ def first_nonfinite(given: Sequence[Arrays]) -> int | None:
     >>> first_nonfinite([Arrays([torch.ones(2), torch.tensor([1.0, float("nan")])])])
     1
     """
+    if not any(arrays.tensors for arrays in given):
+        return None
     if kernels.available() and all(arrays.plain for arrays in given):
         columns = [list(map(attrgetter(name), given)) for name in ("sizes", "addresses", "dtypes")]
         sizes, addresses, dtypes = (found[0] if len(given) == 1 else [*chain(*found)] for found in columns)
@@ -158,3 +160,20 @@ def first_nonfinite(given: Sequence[Arrays]) -> int | None:
     if not filled or torch.isfinite(get_total_norm(filled, float("inf"))):
         return None
     return next(place for place, tensor in enumerate(tensors) if not torch.isfinite(tensor).all())
+
+
+# Inner products
+
+
+def inner_products(ones: Arrays, others: Arrays) -> list[float]:
+    """``<x, y>`` of pairs of tensors of one shape and dtype, float32 or wider.
+
+    >>> inner_products(Arrays([torch.ones(3)]), Arrays([torch.full((3,), 2.0)]))
+    [6.0]
+    """
+    if kernels.available() and all(arrays.plain and all(arrays.contiguous) for arrays in (ones, others)):
+        return kernels.inner_products(
+            ones.sizes, ones.addresses, others.addresses, ones.dtypes, torch.get_num_threads()
+        )
+    products = [(one * other).sum(dtype=torch.float64) for one, other in zip(ones.tensors, others.tensors, strict=True)]
+    return torch.stack(products).tolist() if products else []  # all at once: a device is asked once

@@ -46,23 +46,23 @@ def sample_categorical(xp, probabilities, uniforms):
     return xp.astype(index == chosen, probabilities.dtype)
 
 
-def categorical_residual(xp, logits, seed, step, sample, first=0):
+def categorical_residual(xp, logits, seed, step, sample, first=0, draw=philox.words):
     """``softmax(logits) - y`` with y one-hot and drawn from ``softmax(logits)``; shape ``[..., classes]``."""
     probabilities = softmax(xp, logits)
-    uniforms = philox.uniforms(xp, logits[..., 0], seed=seed, step=step, sample=sample, first=first)
+    uniforms = philox.uniforms(xp, logits[..., 0], seed=seed, step=step, sample=sample, first=first, draw=draw)
     return probabilities - sample_categorical(xp, probabilities, uniforms)
 
 
-def bernoulli_residual(xp, logits, seed, step, sample, first=0):
+def bernoulli_residual(xp, logits, seed, step, sample, first=0, draw=philox.words):
     """``sigmoid(logits) - y`` with each y drawn from its own sigmoid."""
     probabilities = 1.0 / (1.0 + xp.exp(-logits))
-    uniforms = philox.uniforms(xp, logits, seed=seed, step=step, sample=sample, first=first)
+    uniforms = philox.uniforms(xp, logits, seed=seed, step=step, sample=sample, first=first, draw=draw)
     return probabilities - xp.astype(uniforms < probabilities, logits.dtype)
 
 
-def gaussian_residual(xp, mean, seed, step, sample, first=0):
+def gaussian_residual(xp, mean, seed, step, sample, first=0, draw=philox.words):
     """``mean - y`` with ``y ~ N(mean, 1)``: the negative of a standard normal draw."""
-    return -philox.normals(xp, mean, seed=seed, step=step, sample=sample, first=first)
+    return -philox.normals(xp, mean, seed=seed, step=step, sample=sample, first=first, draw=draw)
 
 
 RESIDUALS = {

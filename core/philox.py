@@ -138,23 +138,23 @@ def window(xp, flat, like, first):
     return parts[0] + parts[1] + parts[2] + parts[3]
 
 
-def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0):
+def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0, draw=words):
     """Numbers in [0, 1) with 24 bits, shaped like ``like``, in float32 (exact): four from each block.
 
     ``first`` is the place of the first one in a longer array of which ``like`` is a part: an int, or a 0-d int64 array
-    where it is known only when a graph runs.
+    where it is known only when a graph runs. ``draw`` is :func:`words`, or a backend's faster form of it.
     """
-    bits = words(xp, quads(xp, like, first), seed=seed, step=step, index=index, sample=sample, stream=stream)
+    bits = draw(xp, quads(xp, like, first), seed=seed, step=step, index=index, sample=sample, stream=stream)
     flat = window(xp, xp.reshape(bits, (-1,)), like, first)
     return xp.reshape(xp.astype(xp.shift_right(flat, 8), xp.float32) * 2.0**-24, like.shape)
 
 
-def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0):
+def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0, draw=words):
     """Standard normal numbers shaped and typed like ``like``: Box and Muller's transform of pairs, in float64.
 
-    ``first`` is as in :func:`uniforms`.
+    ``first`` and ``draw`` are as in :func:`uniforms`.
     """
-    bits = words(xp, quads(xp, like, first), seed=seed, step=step, index=index, sample=sample, stream=stream)
+    bits = draw(xp, quads(xp, like, first), seed=seed, step=step, index=index, sample=sample, stream=stream)
     bits = xp.astype(bits, xp.float64)
     radius = xp.sqrt(-2.0 * xp.log((bits[:, 0::2] + 1.0) * 2.0**-32))
     angle = bits[:, 1::2] * TURN_HIGH + bits[:, 1::2] * TURN_LOW

@@ -12,11 +12,22 @@ import os
 from functools import cache
 
 from hessiod.backends.kernels.compiler import CompilerUnavailable, find
-from hessiod.backends.kernels.library import Sweep, compiled, finite_check, first_nonfinite, squares
+from hessiod.backends.kernels.library import Sweep, common, compiled, first_nonfinite, inner_products, philox, squares
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Kernel
 
-__all__ = ["CompilerUnavailable", "Sweep", "available", "choice", "first_nonfinite", "offered", "squares", "sweep_for"]
+__all__ = [
+    "CompilerUnavailable",
+    "Sweep",
+    "available",
+    "choice",
+    "first_nonfinite",
+    "inner_products",
+    "offered",
+    "philox",
+    "squares",
+    "sweep_for",
+]
 
 CHOICES = ("auto", "eager", "compiled", "interpreted")
 LOG = logging.getLogger("hessiod.kernels")
@@ -54,7 +65,7 @@ def offered() -> bool:
 @cache
 def _obstacle() -> str:
     try:
-        finite_check()
+        common()
     except (CompilerUnavailable, OSError) as error:
         if choice() != "compiled":
             LOG.warning("optimizer steps are slower than they could be: %s", error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from hessiod.backends.kernels.integers import philox_source
 from hessiod.core.trace import Graph, Pass, Program, passes
 from hessiod.core.trace.graph import ARRAY, SCALAR, Node
 
@@ -14,7 +15,7 @@ STORAGE = {"float32": "float", "float64": "double", "bfloat16": "Bfloat16", "flo
 """The dtypes that arrays may have in memory. Half-precision ones are calculated with in float32."""
 
 KINDS = {name: number for number, name in enumerate(STORAGE)}
-"""Their numbers in ``hessiod_nonfinite``."""
+"""Their numbers in ``hessiod_nonfinite`` and ``hessiod_inner``."""
 
 EXPRESSIONS = {
     "add": "{0} + {1}",
@@ -51,9 +52,10 @@ def source(programs: Sequence[Program], dtypes: Mapping[str, str]) -> str:
     return "\n".join(parts)
 
 
-def finite_source() -> str:
-    """The file with ``hessiod_nonfinite``, which looks through many arrays for NaN and infinity."""
-    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("prelude.cpp", "finite.cpp"))
+def common_source() -> str:
+    """The file with what no rule is in: ``hessiod_nonfinite``, ``hessiod_squares``, ``hessiod_inner`` and ``hessiod_philox``."""
+    files = [(HERE / name).read_text(encoding="utf-8") for name in ("prelude.cpp", "finite.cpp", "inner.cpp")]
+    return "\n".join([*files, philox_source()])
 
 
 def function(number: int, program: Program, dtypes: Mapping[str, str]) -> str:

@@ -90,23 +90,18 @@ def compiled_together(
 
 
 @cache
-def finite_check() -> Callable[..., int]:
-    """The function behind :func:`first_nonfinite`."""
-    return asked("hessiod_nonfinite", ctypes.c_int64)
-
-
-@cache
-def square_sum() -> Callable[..., float]:
-    """The function behind :func:`squares`."""
-    return asked("hessiod_squares", ctypes.c_double)
-
-
-def asked(name: str, answer: Any) -> Callable[..., Any]:
-    """A function that looks through many arrays."""
-    function = getattr(loaded(cpp.finite_source()), name)
-    function.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64]
-    function.restype = answer
-    return function
+def common() -> ctypes.CDLL:
+    """The library of the functions that belong to no rule."""
+    library, pointers, count = loaded(cpp.common_source()), ctypes.c_void_p, ctypes.c_int64
+    library.hessiod_nonfinite.argtypes = [count, *[pointers] * 3, count]
+    library.hessiod_nonfinite.restype = count
+    library.hessiod_squares.argtypes = [count, *[pointers] * 3, count]
+    library.hessiod_squares.restype = ctypes.c_double
+    library.hessiod_inner.argtypes = [count, *[pointers] * 5, count]
+    library.hessiod_inner.restype = None
+    library.hessiod_philox.argtypes = [count, pointers, *[ctypes.c_uint64] * 5, pointers, count]
+    library.hessiod_philox.restype = None
+    return library
 
 
 def kinds(dtypes: Sequence[str]) -> array[int]:
@@ -123,7 +118,7 @@ def first_nonfinite(sizes: Sequence[int], pointers: Sequence[int], dtypes: Seque
     >>> first_nonfinite([2, 2], [fine.buffer_info()[0], bad.buffer_info()[0]], ["float32", "float32"], threads=1)
     1
     """
-    place = ask(finite_check(), sizes, pointers, dtypes, threads)
+    place = ask(common().hessiod_nonfinite, sizes, pointers, dtypes, threads)
     return None if place == len(sizes) else place
 
 
@@ -134,7 +129,7 @@ def squares(sizes: Sequence[int], pointers: Sequence[int], dtypes: Sequence[str]
     >>> squares([2, 1], [some.buffer_info()[0], others.buffer_info()[0]], ["float32", "float64"], threads=1)
     14.0
     """
-    return ask(square_sum(), sizes, pointers, dtypes, threads)
+    return ask(common().hessiod_squares, sizes, pointers, dtypes, threads)
 
 
 def ask(function: Callable[..., Any], *given: Any) -> Any:
@@ -142,3 +137,32 @@ def ask(function: Callable[..., Any], *given: Any) -> Any:
     sizes, pointers, dtypes, threads = given
     where = [table(values) for values in (sizes, pointers, kinds(dtypes))]
     return function(len(sizes), *[values.buffer_info()[0] for values in where], threads)
+
+
+def inner_products(
+    sizes: Sequence[int], pointers: Sequence[int], others: Sequence[int], dtypes: Sequence[str], threads: int
+) -> list[float]:
+    """``sum x * y`` of pairs of dense float32 or float64 arrays, in doubles; the result does not depend on threads.
+
+    >>> x, y = array("f", [1.0, 2.0]), array("f", [3.0, 4.0])
+    >>> inner_products([2], [x.buffer_info()[0]], [y.buffer_info()[0]], ["float32"], threads=1)
+    [11.0]
+    """
+    products = array("d", bytes(8 * len(sizes)))
+    where = [table(values) for values in (sizes, pointers, others, kinds(dtypes))]
+    places = [values.buffer_info()[0] for values in where]
+    common().hessiod_inner(len(sizes), *places, products.buffer_info()[0], threads)
+    return products.tolist()
+
+
+def philox(blocks: int, pointer: int, counter: Sequence[int], key: Sequence[int], out: int, threads: int) -> None:
+    """:func:`hessiod.core.philox.philox4x32`, four words for each of ``blocks`` numbers at ``pointer``, to ``out``.
+
+    ``counter`` holds the other three words. Known answer (Random123's kat_vectors):
+
+    >>> block, words = array("q", [0]), array("q", [0, 0, 0, 0])
+    >>> philox(1, block.buffer_info()[0], (0, 0, 0), (0, 0), words.buffer_info()[0], threads=1)
+    >>> [hex(word) for word in words]
+    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
+    """
+    common().hessiod_philox(blocks, pointer, *counter, *key, out, threads)

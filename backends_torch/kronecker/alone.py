@@ -32,8 +32,8 @@ class Alone:
         """What some work brings, which may be None for a step that is to be passed over."""
         return work()
 
-    def total(self, number: Tensor) -> Tensor:
-        """A small tensor's sum over all processes."""
+    def total(self, number: float) -> float:
+        """A number's sum over all processes."""
         return number
 
     def largest(self, number: float) -> float:

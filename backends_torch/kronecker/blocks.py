@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
@@ -17,7 +16,6 @@ from hessiod.backends_torch.kronecker.norms import Norm
 from hessiod.core.errors import NonFinite
 from hessiod.core.kronecker import damping as damp
 from hessiod.core.kronecker.inverses import INVERSES, block_inverses
-from hessiod.core.kronecker.trust_region import inner_product
 
 LOG = logging.getLogger("hessiod")
 
@@ -40,40 +38,52 @@ def damped_inverses(layer: Any, a: Tensor, g: Tensor, settings: Settings) -> tup
     return inverse_a, block_inverses(xp, g, added[1], inverse=inverse, block=settings.block_size)
 
 
-def inverted(layer: Any, a: Tensor, g: Tensor, settings: Settings) -> tuple[dict[str, Any], float]:
-    """The inverses for a layer's state, and the damping that was used.
+def inverted(factors: Mapping[Any, tuple[Tensor, Tensor]], settings: Settings) -> dict[Any, dict[str, Any]]:
+    """For each layer with its A and G what its state then holds: the inverses, and the damping that was used.
 
     Where a damped factor is not positive definite its damping is raised, ten times each time, and that is reported.
     """
+    found = dict[Any, dict[str, Any]]()
+    for layer, (a, g) in factors.items():
+        inverse_a, inverse_g = damped_inverses(layer, a, g, settings)
+        found[layer] = {"inverse_a": inverse_a, "inverse_g": inverse_g, "damping": settings.damping}
+    if not finite(found.values()):  # one look at all of them; nearly always that is enough
+        for layer in [layer for layer, entries in found.items() if not finite([entries])]:
+            found[layer] = raised(layer, *factors[layer], settings)
+    return found
+
+
+def finite(found: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether all of these inverses are finite."""
+    return first_nonfinite([Arrays([part for new in found for part in (*new["inverse_a"], *new["inverse_g"])])]) is None
+
+
+def raised(layer: Any, a: Tensor, g: Tensor, settings: Settings) -> dict[str, Any]:
+    """The inverses with the least damping of ``10^k`` times the setting, k >= 1, with which they exist."""
     damping = settings.damping
-    for _ in range(damp.ATTEMPTS):
-        inverse_a, inverse_g = damped_inverses(layer, a, g, settings._replace(damping=damping))
-        if first_nonfinite([Arrays([*inverse_a, *inverse_g])]) is None:
-            if damping != settings.damping:
-                LOG.warning(
-                    "layer %s: a factor with damping %.3g is not positive definite; damping raised to %.3g for it",
-                    layer.name,
-                    settings.damping,
-                    damping,
-                )
-            return {"inverse_a": inverse_a, "inverse_g": inverse_g}, damping
+    for _ in range(1, damp.ATTEMPTS):
         damping *= damp.RAISE
+        inverse_a, inverse_g = damped_inverses(layer, a, g, settings._replace(damping=damping))
+        new = {"inverse_a": inverse_a, "inverse_g": inverse_g, "damping": damping}
+        if finite([new]):
+            LOG.warning(
+                "layer %s: a factor with damping %.3g is not positive definite; damping raised to %.3g for it",
+                layer.name,
+                settings.damping,
+                damping,
+            )
+            return new
     raise NonFinite(
         f"layer {layer.name}: its factors have no inverse even with damping {damping:.3g}; nothing was changed. Lower "
         "lr, raise damping, or leave the layer out with skip=[...]"
     )
 
 
-def natural(
-    layer: AnyLayer, grads: list[Tensor], state: Mapping[str, Any], damping: float
-) -> tuple[list[Tensor], Tensor]:
-    """The natural gradient of a layer's parameters, in the shapes of its slots, and ``<V, grad>`` over all of them."""
+def natural(layer: AnyLayer, grads: list[Tensor], state: Mapping[str, Any], damping: float) -> list[Tensor]:
+    """The natural gradient of a layer's parameters, in the shapes of its slots."""
     if isinstance(layer, Norm):
-        parts = layer.direction(grads, state["factor_f"], damping)
-        return parts, inner_product(xp, torch.stack(parts), torch.stack(grads))
-    grad = layer.matrix(grads)
-    found = layer.direction(grad, list(state["inverse_a"]), list(state["inverse_g"]))
-    return layer.parts(found), inner_product(xp, found, grad)
+        return layer.direction(grads, state["factor_f"], damping)
+    return layer.direction(grads, state["inverse_a"], state["inverse_g"])
 
 
 def curvature(layer: AnyLayer, moves: list[Tensor], state: Mapping[str, Any]) -> Tensor:

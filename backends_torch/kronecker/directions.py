@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from math import isfinite
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite, sqrt
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.arrays import Arrays
-from hessiod.backends_torch.fast import first_nonfinite
+from hessiod.backends_torch.fast import Members, first_nonfinite, inner_products
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.layers import Slot
@@ -20,70 +20,54 @@ from hessiod.core.kronecker import trust_region
 
 Grads = Mapping[Tensor, Tensor]
 
-
-class Directions(NamedTuple):
-    """Natural gradients by parameter, and ``sum lr^2 <V, grad>`` over them, a 0-d float64 tensor."""
-
-    by_param: dict[Tensor, Tensor]
-    change: Tensor
+HOST: Any = SimpleNamespace(sqrt=sqrt, minimum=min, maximum=max)
+"""What the trust region needs of a namespace, for Python's numbers; ``min`` and ``max`` pass a first NaN on."""
 
 
 def natural_gradients(
-    layers: Iterable[AnyLayer],
-    grads: Grads,
-    state_of: Callable[[AnyLayer], Mapping[str, Any]],
-    rate_of: Callable[[Tensor], float],
-    damping: float,
-) -> Directions:
-    """The directions of all layers that have a parameter in ``grads``."""
+    layers: Iterable[AnyLayer], grads: Grads, state_of: Callable[[AnyLayer], Mapping[str, Any]], damping: float
+) -> dict[Tensor, Tensor]:
+    """The directions of all layers that have a parameter in ``grads``, by parameter."""
     found: dict[Tensor, Tensor] = {}
-    slopes, squares = list[Tensor](), list[float]()
     for layer in layers:
-        slots = layer.slots
-        if not any(slot.param in grads for slot in slots):
+        given = [grads.get(slot.param) for slot in layer.slots]
+        if all(grad is None for grad in given):
             continue
-        given = [gradient_of(slot, grads) for slot in slots]
-        parts, slope = blocks.natural(layer, given, state_of(layer), damping)
-        rates = [rate_of(slot.param) for slot in slots]
-        if rates.count(rates[0]) == len(rates):
-            slopes.append(slope)
-            squares.append(rates[0] ** 2)
-        else:
-            slopes += map(trust_region.inner_product, [xp] * len(parts), parts, given)
-            squares += [rate**2 for rate in rates]
-        for slot, part in zip(slots, parts, strict=True):
+        whole = [gradient_of(slot, grad) for slot, grad in zip(layer.slots, given, strict=True)]
+        parts = blocks.natural(layer, whole, state_of(layer), damping)
+        for slot, part in zip(layer.slots, parts, strict=True):
             if slot.whole:
                 found[slot.param] = part
             else:
                 found.setdefault(slot.param, torch.zeros_like(slot.param, dtype=part.dtype))[slot.rows] = part
-    return Directions(found, change_of(slopes, squares))
+    return found
 
 
-def change_of(slopes: list[Tensor], squares: list[float]) -> Tensor:
-    """``sum lr^2 slope``."""
-    if not slopes:
-        return torch.zeros((), dtype=torch.float64)
-    joined = torch.stack(slopes).double()
-    if squares.count(squares[0]) == len(squares):
-        return joined.sum() * squares[0]
-    return (joined * torch.tensor(squares, dtype=torch.float64, device=joined.device)).sum()
-
-
-def gradient_of(slot: Slot, grads: Grads) -> Tensor:
+def gradient_of(slot: Slot, grad: Tensor | None) -> Tensor:
     """A slot's gradient; of a parameter that has none, zeros."""
-    grad = grads.get(slot.param)
     grad = torch.zeros_like(widened(slot.param)) if grad is None else grad
     return grad if slot.whole else grad[slot.rows]
 
 
-def trust_scale(change: Tensor, clip: float | None) -> float:
-    """Nu, what the directions are multiplied by; 0 or NaN where one of them may not be finite.
+def change_of(moves: Sequence[Members], grads: Grads, groups: Sequence[Mapping[str, Any]]) -> float:
+    """``sum lr^2 <V, grad>`` over what moves along natural gradients.
 
-    ``change`` is a sum over products with every entry of every direction: it is finite only if they are.
+    It is a sum over products with every entry of every direction and of every gradient: it is finite only if they are.
     """
+    change = 0.0
+    for members in moves:
+        group = groups[members.group]
+        if group["covered"]:
+            given = Arrays([grads[param] for param in members.params])
+            change += float(group["lr"]) ** 2 * sum(inner_products(members.grads, given))
+    return change
+
+
+def trust_scale(change: float, clip: float | None) -> float:
+    """Nu, what the directions are multiplied by; 0 or NaN where one of them may not be finite."""
     if clip is None:
         return 1.0 if isfinite(change) else float("nan")
-    return float(trust_region.kl_scale(xp, change, clip=clip))
+    return trust_region.kl_scale(HOST, change, clip=clip)
 
 
 def first_unusable(directions: Mapping[Tensor, Tensor]) -> Tensor | None:

@@ -107,9 +107,12 @@ class Cluster:
         dist.all_reduce(number, op=op, group=self.group)
         return number
 
-    def total(self, number: Tensor) -> Tensor:
-        """A small tensor's sum over the ranks that share the work out."""
-        return number if self.placement == "every" else self._over_ranks(number, dist.ReduceOp.SUM)
+    def _sum(self, number: float) -> float:
+        return float(self._over_ranks(torch.tensor(number, dtype=torch.float64), dist.ReduceOp.SUM))
+
+    def total(self, number: float) -> float:
+        """A number's sum over the ranks that share the work out."""
+        return number if self.placement == "every" else self._sum(number)
 
     def largest(self, number: float) -> float:
         """The largest of all ranks' numbers."""
@@ -117,7 +120,7 @@ class Cluster:
 
     def mean(self, number: float) -> float:
         """The mean of all ranks' numbers."""
-        return float(self._over_ranks(torch.tensor(number, dtype=torch.float64), dist.ReduceOp.SUM)) / self.size
+        return self._sum(number) / self.size
 
     def agreed(self, work: Callable[[], T | None]) -> T | None:
         """What some work brings if it brings something on all ranks; an error on one is an error on all."""
@@ -177,7 +180,7 @@ class Cluster:
                 # Gradients of the sum of the losses: ranks may average over different numbers of targets.
                 row = packed(layer.statistics[-1], sums.outputs[layer]) * (1.0 / loss_gradient**2)
                 waiting[layer] = row, self._reduce(row, self.owner_of[layer])
-        targets = float(self._over_ranks(torch.tensor(sums.number, dtype=torch.float64), dist.ReduceOp.SUM))
+        targets = self._sum(sums.number)
         found, nothing = {}, (None, None)
         for layer in wanted:
             inputs, earlier = self._under_way.pop(layer, nothing)

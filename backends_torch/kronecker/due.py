@@ -16,15 +16,14 @@ class Due:
     It holds until :meth:`forget`, which a step and a load call.
     """
 
-    def __init__(self, layers: list[AnyLayer], wanted: Callable[[AnyLayer], Names]) -> None:
-        self.layers, self.wanted = layers, wanted
+    def __init__(self, wanted: Callable[[], Mapping[AnyLayer, Names]]) -> None:
+        self.wanted = wanted
         self.known: Mapping[AnyLayer, Names] | None = None
 
     def __call__(self) -> Mapping[AnyLayer, Names]:
         """By layer; those that want none are left out."""
         if self.known is None:
-            found = ((layer, self.wanted(layer)) for layer in self.layers)
-            self.known = {layer: names for layer, names in found if names}
+            self.known = self.wanted()
         return self.known
 
     def among(self, moving: Any) -> dict[AnyLayer, Names]:

@@ -59,6 +59,7 @@ class Layer:
         groups = prod(self.lead)
         self._shape = weight.shape[0] // groups, weight[0].numel() + self.bias
         self._shapes = [slot.param[slot.rows].shape for slot in slots]
+        self._reshaped = weight.dim() > 2
 
     @property
     def params(self) -> list[Tensor]:
@@ -69,7 +70,7 @@ class Layer:
         """The second moment of a forward's inputs."""
         rows = self._input_rows(module, widened(x.detach()))
         if self.bias:
-            rows = factors.with_ones(xp, rows)
+            rows = F.pad(rows, (0, 1), value=1.0)  # the coordinate that a bias multiplies
         return Seen(factors.second_moment(xp, rows), rows.shape[-2])
 
     def outputs(self, grad: Tensor, context: Any) -> Tensor:
@@ -84,22 +85,15 @@ class Layer:
 
     def matrix(self, tensors: list[Tensor]) -> Tensor:
         """The weight's and the bias's tensors as one matrix."""
-        weight = tensors[0].reshape(*self.lead, self.shape[0], -1)
-        if not self.bias:
-            return weight
-        return xp.concat_last((weight, tensors[1].reshape(*self.lead, -1, 1)))
+        weight, bias = tensors[0], tensors[-1]
+        if self._reshaped:
+            weight, bias = weight.reshape(*self.lead, self.shape[0], -1), bias.reshape(*self.lead, -1)
+        return torch.cat((weight, bias.unsqueeze(-1)), -1) if self.bias else weight
 
-    def parts(self, matrix: Tensor) -> list[Tensor]:
-        """The matrix as tensors of the slots' shapes."""
-        shapes = self._shapes
-        if not self.bias:
-            return [matrix.reshape(shapes[0])]
+    def columns(self, matrix: Tensor) -> list[Tensor]:
+        """The weight's and the bias's columns of a matrix."""
         last = matrix.shape[-1] - 1
-        parts = (
-            matrix.narrow(-1, 0, last),
-            matrix.select(-1, last),
-        )  # contiguous, so that a compiled kernel can take them
-        return [part.contiguous().view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return [matrix.narrow(-1, 0, last), matrix.narrow(-1, last, 1)] if self.bias else [matrix]
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -126,9 +120,11 @@ class Layer:
         """The inverse of A damped, in blocks."""
         return inverses.block_inverses(xp, factor, damping, inverse=inverse, block=block)
 
-    def direction(self, grad: Tensor, inverse_a: list[Tensor], inverse_g: list[Tensor]) -> Tensor:
-        """``G^-1 grad A^-1``."""
-        return precondition.precondition(xp, grad, inverse_a, inverse_g)
+    def direction(self, grads: list[Tensor], inverse_a: list[Tensor], inverse_g: list[Tensor]) -> list[Tensor]:
+        """``G^-1 grad A^-1`` in the slots' shapes, contiguous, so that a compiled kernel can take them."""
+        right = precondition.times_blocks(xp, self.matrix(grads), inverse_a)
+        parts = [precondition.blocks_times(xp, inverse_g, columns) for columns in self.columns(right)]
+        return [part.contiguous().view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def fisher_product(self, direction: Tensor, a: Tensor, g: Tensor) -> Tensor:
         """``G V A``."""
@@ -213,9 +209,9 @@ class Embedding(Layer):
         """``1 / (a + damping)``, whole at any block size."""
         return [inverses.diagonal_inverse(xp, factor, damping.reshape(()))]
 
-    def direction(self, grad: Tensor, inverse_a: list[Tensor], inverse_g: list[Tensor]) -> Tensor:
+    def direction(self, grads: list[Tensor], inverse_a: list[Tensor], inverse_g: list[Tensor]) -> list[Tensor]:
         """``A^-1 grad G^-1``, for rows that are tokens."""
-        return precondition.precondition_embedding(xp, grad, inverse_a[0], inverse_g)
+        return [precondition.precondition_embedding(xp, grads[0], inverse_a[0], inverse_g)]
 
     def fisher_product(self, direction: Tensor, a: Tensor, g: Tensor) -> Tensor:
         """``A V G``."""

@@ -23,7 +23,7 @@ from hessiod.backends_torch.kronecker.alone import Alone
 from hessiod.backends_torch.kronecker.capture import Capture
 from hessiod.backends_torch.kronecker.counter import Counter
 from hessiod.backends_torch.kronecker.directions import (
-    Directions,
+    change_of,
     first_unusable,
     natural_gradients,
     trust_scale,
@@ -70,7 +70,7 @@ class KroneckerOptimizer(RuleOptimizer):
         check_whole(model)
         groups = grouped(model, params, settings)
         found = self._found(model, groups, given["skip"])
-        covered = {param for layer in found.layers for param in layer.params}
+        self._covered = covered = {param for layer in found.layers for param in layer.params}
         base = {**settings, "covered": True, "first_lr": settings["lr"], "numbers": {}}
         kept = {name: given[name] for name in ("maximize", "nonfinite", "missing")}
         super().__init__(list(split(groups, covered, settings["fallback_lr"])), base, **kept)
@@ -78,12 +78,13 @@ class KroneckerOptimizer(RuleOptimizer):
         self._group_of = {param: index for index, group in enumerate(self.param_groups) for param in group["params"]}
         self._ranks = self._processes(given)
         self._states = LayerStates(self, self._ranks.mine)
-        self._due = Due(self.layers, self._wanted)
+        self._due = Due(self._wanted)
         self._counter = Counter(settings["likelihood"], settings["reduction"])
         empirical = settings["fisher"] == "empirical"
         self._capture = Capture(
             model, self.layers, self._due, empirical=empirical, count=self._counter, ranks=self._ranks
         )
+        self._look_ahead()
         LOG.info("%s\n%s", type(self).__name__, self.plan())
 
     def _found(self, model: nn.Module, groups: list[dict[str, Any]], skip: Any) -> Found:
@@ -158,8 +159,9 @@ class KroneckerOptimizer(RuleOptimizer):
         """Whether the coming step wants statistics of at least one layer."""
         return any(param.requires_grad for layer in self._due() for param in layer.params)
 
-    def _wanted(self, layer: AnyLayer) -> tuple[str, ...]:
-        return self.policy.wanted(layer, self._states[layer], self.steps + 1, self.param_groups[0])
+    def _wanted(self) -> dict[AnyLayer, tuple[str, ...]]:
+        states, step, group, wanted = self._states, self.steps + 1, self.param_groups[0], self.policy.wanted
+        return {layer: names for layer in self.layers if (names := wanted(layer, states[layer], step, group))}
 
     def update_curvature(
         self,
@@ -235,23 +237,26 @@ class KroneckerOptimizer(RuleOptimizer):
         wanted = self._due.among(raw)
         found = self._statistics(wanted, scale)
         grads = self._ranks.average_gradients(wide(raw, scale))
-        seen = list((grads if self._ranks.spread else raw).values())
+        seen = grads if self._ranks.spread else raw
         parts: Any = dict(enumerate(part for statistics in found.values() for part in statistics.values()))
-        if not self._ranks.agreed(lambda: self._finite([Arrays(seen)], parts) or None):
+        first = seen if wanted else {param: seen[param] for param in seen if param not in self._covered}
+        if not self._ranks.agreed(lambda: self._finite([Arrays(list(first.values()))], parts) or None):
             return
         fresh = self._ranks.agreed(lambda: self._refreshed(found)) or {}
         directions = self._directions(grads, fresh)
-        nu = trust_scale(self._ranks.total(directions.change), self.param_groups[0]["kl_clip"])
-        usable = self._ranks.agreed(lambda: self._usable(directions, nu))
+        ways = {**grads, **directions}
+        moves = [members.along(ways) for members in work]
+        change = self._ranks.total(change_of(moves, grads, self.param_groups))
+        nu = trust_scale(change, self.param_groups[0]["kl_clip"])
+        usable = self._ranks.agreed(lambda: self._usable(seen, directions, nu))
         if usable is None:
             return
         for layer, new in fresh.items():
             self._states.store(layer, new)
         if wanted:
             self._ranks.share_numbers(fresh, self.param_groups)
-        ways = {param: directions.by_param.get(param, grad) for param, grad in grads.items()}
         scales = [usable if group["covered"] else 1.0 for group in self.param_groups]
-        advance(self, [members.along(ways) for members in work], values, None, scales)
+        advance(self, moves, values, None, scales)
         self._moved_by(grads)
         self._ranks.share_weights(list(raw))
         for group in self.param_groups:
@@ -302,37 +307,39 @@ class KroneckerOptimizer(RuleOptimizer):
     def _refreshed(self, found: Mapping[AnyLayer, dict[str, Tensor]]) -> dict[AnyLayer, dict[str, Any]]:
         """New entries of the layers' state, from statistics and from inverses that are due."""
         group, step = self.param_groups[0], self.steps + 1
+        if not found and not self.policy.inverts(step, group):
+            return {}
         layers = self._ranks.own if self.policy.inverts(step, group) else [la for la in self._ranks.own if la in found]
         settings = blocks.Settings(group["damping"], group["inverse"], group["block_size"])
-        fresh = dict[AnyLayer, dict[str, Any]]()
+        fresh, factors = dict[AnyLayer, dict[str, Any]](), dict[AnyLayer, tuple[Tensor, Tensor]]()
         for layer in layers:
             state = self._states[layer]
             new, invert = self.policy.fold(layer, state, found.get(layer, {}), step, group)
             a, g = (new.get(name, state.get(name)) for name in ("factor_a", "factor_g"))
             if invert and a is not None and g is not None:
-                inverses, used = blocks.inverted(layer, a, g, settings)
-                new |= {**inverses, "damping": used}
+                factors[layer] = a, g
             if new:
                 fresh[layer] = new
+        for layer, inverses in blocks.inverted(factors, settings).items():
+            fresh[layer] = {**fresh.get(layer, {}), **inverses}
         return fresh
 
-    def _directions(self, grads: Mapping[Tensor, Tensor], fresh: Mapping[AnyLayer, Mapping[str, Any]]) -> Directions:
-        rates = [float(group["lr"]) for group in self.param_groups]
-
+    def _directions(
+        self, grads: Mapping[Tensor, Tensor], fresh: Mapping[AnyLayer, Mapping[str, Any]]
+    ) -> dict[Tensor, Tensor]:
         def state_of(layer: AnyLayer) -> Mapping[str, Any]:
             return {**self._states[layer], **fresh[layer]} if layer in fresh else self._states[layer]
 
-        def rate_of(param: Tensor) -> float:
-            return rates[self._group_of[param]]
+        return natural_gradients(self._ranks.own, grads, state_of, self.param_groups[0]["damping"])
 
-        return natural_gradients(self._ranks.own, grads, state_of, rate_of, self.param_groups[0]["damping"])
-
-    def _usable(self, directions: Directions, nu: float) -> float | None:
+    def _usable(self, grads: Mapping[Tensor, Tensor], directions: Mapping[Tensor, Tensor], nu: float) -> float | None:
         """What directions are multiplied by; an error if one is not finite, or None if passing over was chosen."""
         choice = self.param_groups[0]["nonfinite"]
         if nu > 0 or choice == "ignore":
             return nu
-        param = first_unusable(directions.by_param)
+        if not self._finite([Arrays(list(grads.values()))], None):
+            return None
+        param = first_unusable(directions)
         if param is None:
             return 0.0  # finite directions so long that their inner product is not
         if choice == "skip":
@@ -348,8 +355,14 @@ class KroneckerOptimizer(RuleOptimizer):
     def _settled(self) -> None:
         if self._built:
             self._capture.forget()
-            self._due.forget()
             self._ranks.forget()
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Hook the layers for the coming step; what it wants is asked anew there, after schedulers and the user."""
+        self._due.forget()
+        self._capture.arm()
+        self._due.forget()
 
     # Checkpoints
 
@@ -361,7 +374,7 @@ class KroneckerOptimizer(RuleOptimizer):
         """Load what ``state_dict`` of the same optimizer returned; anything else is refused and nothing is changed."""
         super().load_state_dict(state_dict)
         restore(self, state_dict)
-        self._due.forget()
+        self._look_ahead()
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state, between two steps: factors, inverses, intervals; gathered statistics cannot be saved."""

@@ -20,6 +20,13 @@ def times_blocks(xp, matrix, blocks):
     return xp.concat_last(parts)
 
 
+def blocks_times(xp, blocks, matrix):
+    """``diag(blocks) @ matrix`` for symmetric blocks."""
+    if len(blocks) == 1:
+        return xp.matmul(blocks[0], matrix)
+    return xp.transpose(times_blocks(xp, xp.transpose(matrix), blocks))
+
+
 def precondition(xp, grad, inverse_a, inverse_g):
     """``G^-1 grad A^-1`` with ``inverse_a`` and ``inverse_g`` as lists of symmetric blocks.
 
@@ -29,10 +36,7 @@ def precondition(xp, grad, inverse_a, inverse_g):
     array([[1., 2.],
            [3., 6.]])
     """
-    right = times_blocks(xp, grad, inverse_a)
-    if len(inverse_g) == 1:
-        return xp.matmul(inverse_g[0], right)
-    return xp.transpose(times_blocks(xp, xp.transpose(right), inverse_g))
+    return blocks_times(xp, inverse_g, times_blocks(xp, grad, inverse_a))
 
 
 def precondition_embedding(xp, grad, inverse_a, inverse_g):

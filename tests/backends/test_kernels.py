@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hessiod.backends.kernels.cpp import STORAGE
-from hessiod.backends.kernels.library import compiled_together, first_nonfinite
+from hessiod.backends.kernels.library import compiled_together, first_nonfinite, inner_products
 from hessiod.backends.numpy import run
 from hessiod.conformance.enclosure import enclose
 from hessiod.conformance.inputs import SHAPES, hard_array
@@ -185,3 +185,27 @@ def test_the_first_tensor_with_nan_or_infinity_is_found(storage, threads):
             assert look(tensors) == place
         for place in (0, 2, 3):
             tensors[place][:] = infinity - 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_inner_products_are_those_of_doubles_on_any_number_of_threads(dtype):
+    """Ends of lanes, of chunks and of tasks; float32 products are exact in doubles, sums are within n ULP of theirs."""
+    generator, sizes = np.random.default_rng(0), [0, 1, 15, 16, 17, 3 * 16384 + 5, 2**17 + 1]
+    pairs = [generator.standard_normal((2, size)).astype(dtype) for size in sizes]
+    pointers = [[pair[row].ctypes.data for pair in pairs] for row in (0, 1)]
+    one, two = (inner_products(sizes, *pointers, [dtype] * len(sizes), threads) for threads in (1, 2))
+    assert one == two
+    for found, (x, y) in zip(one, pairs, strict=True):
+        products = x.astype(np.longdouble) * y
+        assert abs(found - products.sum()) <= 2.0**-52 * len(x) * np.abs(products).sum()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_inner_product_is_finite_only_if_both_arrays_are(dtype, bad):
+    for place in (0, 20):
+        x, y = np.zeros((2, 40), dtype)
+        x[place] = bad
+        for pair in ((x, y), (y, x)):
+            (found,) = inner_products([40], *[[array.ctypes.data] for array in pair], [np.dtype(dtype).name], 1)
+            assert not np.isfinite(found)

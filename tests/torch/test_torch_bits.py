@@ -6,6 +6,7 @@ import torch
 
 from hessiod.backends.numpy import namespace as on_numpy
 from hessiod.backends_torch import namespace as on_torch
+from hessiod.backends_torch.draws import words
 from hessiod.core import philox
 from hessiod.core.likelihood import RESIDUALS
 
@@ -41,6 +42,19 @@ def test_probes_are_bit_equal_to_numpys_for_every_shape(dtype):
         assert ours.shape == like.shape
         np.testing.assert_array_equal(ours.numpy(), theirs)
     assert sum(probe.numel() for probe in found) > 1000
+
+
+def test_words_from_the_generated_kernel_are_philoxs(monkeypatch):
+    """Also with block numbers and seeds of more than 32 bits, with two threads, and where there is no kernel."""
+    drawn = {"seed": 2**63 + 2**40 + 3, "step": 2**31 + 1, "index": 7, "sample": 5, "stream": philox.TARGET}
+    numbers = np.concatenate([np.arange(70_000), 2**32 - 3 + np.arange(3)])
+    for seed in (drawn["seed"], -1):
+        expected = philox.words(on_numpy, numbers, **drawn | {"seed": seed})
+        for choice, threads in (("compiled", 1), ("compiled", 2), ("eager", 1)):
+            monkeypatch.setenv("HESSIOD_KERNELS", choice)
+            monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+            found = words(on_torch, torch.from_numpy(numbers), **drawn | {"seed": seed})
+            np.testing.assert_array_equal(found.numpy(), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -65,8 +65,8 @@ def test_rows_in_and_rows_out_multiply_to_the_weights_gradient(name):
         inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], -1)
     expected = layer.matrix([param.grad for param in layer.params])
     torch.testing.assert_close(outputs.mT @ inputs, expected, rtol=1e-12, atol=1e-12)
-    for part, param in zip(layer.parts(expected), layer.params, strict=True):
-        assert torch.equal(part, param.grad)
+    for part, param in zip(layer.columns(expected), layer.params, strict=True):
+        assert torch.equal(part.reshape(param.shape), param.grad)
     assert layer.inputs(module, x).total.shape == layer.factor_shapes()["a"]
     assert layer.outputs(grad, None).shape == layer.factor_shapes()["g"]
 
