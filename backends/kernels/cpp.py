@@ -15,7 +15,7 @@ STORAGE = {"float32": "float", "float64": "double", "bfloat16": "Bfloat16", "flo
 """The dtypes that arrays may have in memory. Half-precision ones are calculated with in float32."""
 
 KINDS = {name: number for number, name in enumerate(STORAGE)}
-"""Their numbers in ``hessiod_nonfinite`` and ``hessiod_inner``."""
+"""Their numbers in functions that read arrays of several dtypes."""
 
 EXPRESSIONS = {
     "add": "{0} + {1}",
@@ -53,7 +53,7 @@ def source(programs: Sequence[Program], dtypes: Mapping[str, str]) -> str:
 
 
 def common_source() -> str:
-    """The file with what no rule is in: ``hessiod_nonfinite``, ``hessiod_squares``, ``hessiod_inner`` and ``hessiod_philox``."""
+    """The file with what belongs to no rule: looks through many arrays, inner products, Philox."""
     files = [(HERE / name).read_text(encoding="utf-8") for name in ("prelude.cpp", "finite.cpp", "inner.cpp")]
     return "\n".join([*files, philox_source()])
 
