@@ -7,7 +7,7 @@ from hessiod.backends.registry import require
 require("mindspore", extra="mindspore")
 
 from collections.abc import Callable, Mapping, Sequence  # noqa: E402
-from functools import partial  # noqa: E402
+from functools import lru_cache, partial  # noqa: E402
 from typing import Any  # noqa: E402
 
 import mindspore as ms  # noqa: E402
@@ -33,9 +33,15 @@ def run(function: Function, arrays: Sequence[Tensor], scalars: Mapping[str, floa
     return tuple(result) if isinstance(result, tuple) else (result,)
 
 
+@lru_cache(maxsize=8)
+def jitted(function: Function) -> Function:
+    """The function as graphs, one for each shape: each call of ``ms.jit`` compiles anew."""
+    return ms.jit(function)
+
+
 def run_jit(function: Function, arrays: Sequence[Tensor], scalars: Mapping[str, float]) -> tuple[Any, ...]:
     """Call a kernel as one graph."""
-    return run(ms.jit(function), arrays, scalars)
+    return run(jitted(function), arrays, scalars)
 
 
 def run_half(
@@ -47,16 +53,22 @@ def run_half(
         raise BackendUnavailable("MindSpore cannot assign bfloat16 on the CPU")
     given = [ops.cast(arrays[name], kept) if name in STORED else arrays[name] for name in kernel.operands]
     written = tuple(kept if name in STORED else ms.float32 for name in kernel.results)
-    function = kernel.function
+    stepped = in_half(kernel.function, written)
+    typed = {name: Tensor(value, ms.float32) for name, value in kernel.scalars_from(values).items()}
+    found = (jitted(stepped) if graph else stepped)(namespace, *given, **typed)
+    return tuple(ops.cast(result, ms.float32) for result in found)
+
+
+@lru_cache(maxsize=8)
+def in_half(function: Function, written: tuple[Any, ...]) -> Function:
+    """The function on arrays of any precision, with results of the given dtypes; the same one each time."""
 
     def stepped(xp, *arrays, **scalars):
         results = function(xp, *[ops.cast(array, ms.float32) for array in arrays], **scalars)
         results = results if isinstance(results, tuple) else (results,)
         return tuple([ops.cast(result, kind) for result, kind in zip(results, written)])  # noqa: B905 - traced
 
-    typed = {name: Tensor(value, ms.float32) for name, value in kernel.scalars_from(values).items()}
-    found = (ms.jit(stepped) if graph else stepped)(namespace, *given, **typed)
-    return tuple(ops.cast(result, ms.float32) for result in found)
+    return stepped
 
 
 class MindSporeBackend:

@@ -15,8 +15,8 @@ from hessiod.core.errors import BackendUnavailable
 class Finding:
     """What a check found of one kind.
 
-    ``data`` is what later checks compare with, such as a run's losses; ``worst`` the worst entry with its inputs
-    (:mod:`hessiod.conformance.entry`).
+    ``data`` is what later checks take, such as a run's losses, as JSON holds it; ``worst`` the worst entry with its
+    inputs (:mod:`hessiod.conformance.entry`).
     """
 
     kind: str
@@ -24,7 +24,7 @@ class Finding:
     worst_ulp: float | None
     budget_ulp: float | None
     why: str
-    data: Sequence[float] = ()
+    data: Any = None
     worst: Mapping[str, Any] | None = None
 
 
@@ -32,8 +32,9 @@ class Finding:
 class Check:
     """One call that a backend must survive, and the kinds of rows that it gives.
 
-    ``run(*data)`` returns a finding of each kind; ``after`` names the checks whose data it takes. A check with a reason
-    in ``unsupported`` is not run. ``slow`` says what it belongs to, if a quick run leaves it out.
+    ``run(*data)`` returns a finding of each kind; ``after`` names the checks whose data it takes; one that ``compares``
+    does nothing else, and calls no backend. A check with a reason in ``unsupported`` is not run. ``slow`` says what it
+    belongs to, if a quick run leaves it out.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Check:
     kinds: tuple[str, ...]
     run: Callable[..., Iterable[Finding]] = field(compare=False, repr=False, default=lambda: ())
     after: tuple[str, ...] = ()
+    compares: bool = False
     unsupported: str = ""
     slow: str = ""
 
@@ -75,10 +77,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A check's rows, and the data of its findings."""
+    """A check's rows, and the data of the finding that has some."""
 
     cases: list[Case]
-    data: tuple[float, ...] = ()
+    data: Any = None
 
 
 def first_line(error: BaseException) -> str:
@@ -87,20 +89,26 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
-def perform(check: Check, known: Mapping[str, Sequence[float]]) -> Outcome:
-    """Run a check; whatever it raises is a row, not the end of the suite."""
-    if check.unsupported:
-        return Outcome(check.rows(UNSUPPORTED, check.unsupported))
+def not_run(check: Check, known: Mapping[str, Any]) -> str:
+    """Why a check cannot be run; empty if it can."""
     missing = [identity for identity in check.after if identity not in known]
-    if missing:
-        return Outcome(check.rows(UNSUPPORTED, f"{missing[0]} was left out or failed, so there is nothing to compare"))
+    nothing = f"{missing[0]} was left out or failed, so there is nothing to compare" if missing else ""
+    return check.unsupported or nothing
+
+
+def perform(check: Check, known: Mapping[str, Any]) -> Outcome:
+    """Run a check; whatever it raises is a row, not the end of the suite."""
+    reason = not_run(check, known)
+    if reason:
+        return Outcome(check.rows(UNSUPPORTED, reason))
     try:
         findings = list(check.run(*[known[identity] for identity in check.after]))
     except BackendUnavailable as error:  # what a backend says that it does not do
         return Outcome(check.rows(UNSUPPORTED, first_line(error)))
     except Exception as error:
         return Outcome(check.rows(FAIL, first_line(error)))
-    return Outcome(list(judged(check, findings)), tuple(value for finding in findings for value in finding.data))
+    data = next((finding.data for finding in findings if finding.data is not None), None)
+    return Outcome(list(judged(check, findings)), data)
 
 
 def judged(check: Check, findings: Sequence[Finding]) -> Iterator[Case]:

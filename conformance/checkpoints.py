@@ -2,17 +2,19 @@
 
 The runs are level 4's: every optimizer on the digits, Sophia on the character GPT as well; and methods with Kronecker
 factors on the digits. A run goes twelve steps on the first backend and twelve on the second, with curvature refreshed
-on both sides of the cut. Its losses are compared with those of all the steps on the first and on the second, within
-level 4's tolerance; the arrays that the second saves without a step must be those that the first saved, bit for bit.
+on both sides of the cut; the first half is that of the run which is not cut. The losses are compared with those of all
+the steps on the first and on the second, within level 4's tolerance; the arrays that the second saves without a step
+must be those that the first saved, bit for bit.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -49,31 +51,30 @@ def uncut(backend: Backend, problem: Problem, optimizer: str) -> Iterator[Findin
     with TemporaryDirectory() as folder:
         path = Path(folder) / "cut"
         trainer.save(path, None)
+        saved = path.read_bytes()
         losses += advance(trainer, problem, optimizer, CUT, END)
         resumed = begun(backend, problem, optimizer)
         resumed.load(path)
     again = advance(resumed, problem, optimizer, CUT, END)
     differ = sum(one != other for one, other in zip(losses[CUT:], again, strict=True))
     why = f"saved at step {CUT} and taken up here, steps to {END} have the same losses bit for bit; {differ} differ"
-    yield Finding("resumed", differ == 0, None, None, why, losses)
+    yield Finding("resumed", differ == 0, None, None, why, {"losses": losses, "saved": b64encode(saved).decode()})
 
 
 def moved(
-    first: Backend, second: Backend, problem: Problem, optimizer: str, *uncut_losses: Sequence[float]
+    first: str, second: Backend, problem: Problem, optimizer: str, there: dict[str, Any], here: dict[str, Any]
 ) -> Iterator[Finding]:
-    """A run that moves at the cut; ``uncut_losses`` are those of the run on the first and on the second alone."""
+    """A run that moves at the cut, from the first backend's file to the second; :func:`uncut` gives both's data."""
     with TemporaryDirectory() as folder:
-        there, here = Path(folder) / "there", Path(folder) / "here"
-        trainer = begun(first, problem, optimizer)
-        losses = advance(trainer, problem, optimizer, 0, CUT)
-        trainer.save(there, None)
+        given, again = Path(folder) / "given", Path(folder) / "again"
+        given.write_bytes(b64decode(there["saved"]))
         resumed = begun(second, problem, optimizer)
-        resumed.load(there)
-        resumed.save(here, None)
-        yield same_arrays(there, here)
-    losses += advance(resumed, problem, optimizer, CUT, END)
-    for backend, expected in zip((first, second), uncut_losses, strict=True):
-        yield distance(np.array(losses), np.array(expected), backend.name)
+        resumed.load(given)
+        resumed.save(again, None)
+        yield same_arrays(given, again)
+    losses = np.array(there["losses"][:CUT] + advance(resumed, problem, optimizer, CUT, END))
+    for name, run in ((first, there), (second.name, here)):
+        yield distance(losses, np.array(run["losses"]), name)
 
 
 def same_arrays(one: Path, other: Path) -> Finding:
@@ -94,11 +95,14 @@ def distance(found: np.ndarray, expected: np.ndarray, against: str) -> Finding:
     return Finding(f"all-{against}", worst <= BUDGET, worst / FLOAT32_ULP, BUDGET / FLOAT32_ULP, why)
 
 
-def checkpoint_checks(backends: Sequence[Backend]) -> Iterator[Check]:
-    """Level 5 of some backends: each with itself, and every two of them in both directions."""
+def checkpoint_checks(backends: Sequence[Backend], elsewhere: Sequence[str] = ()) -> Iterator[Check]:
+    """Level 5 of some backends: each with itself, and every two of them in both directions.
+
+    Runs may also come from backends ``elsewhere``, in another process.
+    """
     for problem, optimizers in ((DIGITS, DIGITS.settings), (FACTORED, FACTORED.settings), (GPT, ("sophia-g",))):
         for optimizer in optimizers:
-            yield from run_checks(backends, problem, optimizer)
+            yield from run_checks(backends, problem, optimizer, elsewhere)
 
 
 def reason(backend: Backend, kind: str) -> str:
@@ -108,7 +112,9 @@ def reason(backend: Backend, kind: str) -> str:
     return "" if getattr(backend, "checkpoints", True) else "the backend writes no checkpoints"
 
 
-def run_checks(backends: Sequence[Backend], problem: Problem, optimizer: str) -> Iterator[Check]:
+def run_checks(
+    backends: Sequence[Backend], problem: Problem, optimizer: str, elsewhere: Sequence[str]
+) -> Iterator[Check]:
     """The checks of one run."""
     subject, kind = f"L5/{problem.name}.{optimizer}", problem.config(optimizer).kind
     slow = "" if subject == f"L5/{QUICK}" else f"L5: runs but {QUICK}"
@@ -123,12 +129,13 @@ def run_checks(backends: Sequence[Backend], problem: Problem, optimizer: str) ->
             unsupported=reasons[backend.name],
             slow=slow,
         )
-    for first, second in permutations(able, 2):
+    sources = dict.fromkeys((*(backend.name for backend in able), *elsewhere))
+    for first, second in ((name, backend) for name in sources for backend in able if name != backend.name):
         yield Check(
-            f"{subject}/{first.name}-{second.name}",
+            f"{subject}/{first}-{second.name}",
             **identified(second, level="L5", rule=optimizer, dtype="float32"),
-            kinds=("arrays", f"all-{first.name}", f"all-{second.name}"),
+            kinds=("arrays", f"all-{first}", f"all-{second.name}"),
             run=partial(moved, first, second, problem, optimizer),
-            after=(f"{subject}/{first.name}", f"{subject}/{second.name}"),
+            after=(f"{subject}/{first}", f"{subject}/{second.name}"),
             slow=slow,
         )

@@ -11,11 +11,11 @@ from hessiod.backends.numpy import namespace as xp
 from hessiod.conformance.formats import FORMATS, Format
 from hessiod.core import philox
 
-SHAPES: tuple[tuple[int, ...], ...] = ((2048,), (), (0,), (1,), (7, 3))
+SMALL = (7, 3)
+"""Strided and drawn arrays have it too: a route that compiles for each shape does so once."""
+SHAPES: tuple[tuple[int, ...], ...] = ((2048,), (), (0,), (1,), SMALL)
 LARGE = (33 * 2048 + 1,)
 """More entries than any route takes at a time, which is 2^16."""
-STRIDED = (9, 7)
-"""Taken as every second column of a wider array, where a backend has strides."""
 NONNEGATIVE = frozenset({"exp_avg_sq", "exp_hessian_diag_sq"})
 LARGEST = {"update": 1e7, "exp_avg_grad": 1e5}
 """Bounds on operands whose fourth powers are added up, the second one divided by 0.01 first."""

@@ -11,11 +11,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from threading import get_ident
 from types import TracebackType
 from typing import Any
 
 from hessiod.conformance.case import FAIL, Case
-from hessiod.conformance.check import Check, Outcome, perform
+from hessiod.conformance.check import Check, Outcome, not_run, perform
 from hessiod.conformance.side_by_side import side_by_side
 
 START_LIMIT = 120.0
@@ -50,7 +51,7 @@ class Worker:
         self.buffer = b""
         self.ready = self.idle = False
 
-    def ask(self, identity: str, limit: float) -> bytes | None:
+    def ask(self, request: Mapping[str, Any], limit: float) -> bytes | None:
         """The answer's line; None if there was none within the limit; empty if the process ended."""
         if not self.ready:
             greeting = self.line(START_LIMIT)
@@ -60,7 +61,7 @@ class Worker:
         assert self.process.stdin is not None
         self.idle = False
         try:
-            self.process.stdin.write(f"{identity}\n".encode())
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             return b""
@@ -91,11 +92,15 @@ class Worker:
         lines = self.log.read().decode(errors="replace").strip().splitlines()
         return f"the process ended {how}" + (f": {lines[-1][:200]}" if lines else "")
 
-    def finish(self) -> None:
-        """Let the process tidy up and end by itself, if it only waits for the next request; then :meth:`stop` it."""
+    def dismiss(self) -> None:
+        """Let the process tidy up and end by itself, if it only waits for the next request."""
         if self.idle:
             assert self.process.stdin is not None
             self.process.stdin.close()
+
+    def finish(self) -> None:
+        """Wait for the end of a process that was dismissed; end any other."""
+        if self.idle:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(END_LIMIT)
         self.stop()
@@ -117,18 +122,25 @@ class Worker:
 
 
 class Isolation:
-    """A context in which :meth:`perform` runs each check in its backend's worker, and a dead worker is replaced.
+    """A context in which :meth:`perform` runs each check in a worker of its backend, and a dead worker is replaced.
+
+    A thread has workers of its own.
 
     Args:
         limit: seconds that one check may take.
         device: the device of all workers; None for each backend's default.
         seed: of the drawn inputs.
-        jobs: how many backends are tested at the same time.
+        jobs: how many workers test at the same time.
     """
 
     def __init__(self, limit: float, device: str | None = None, seed: int = 0, jobs: int = 2) -> None:
         self.limit, self.device, self.seed, self.jobs = limit, device, seed, jobs
-        self.workers: dict[str, Worker] = {}
+        self.workers: dict[tuple[int, str], Worker] = {}
+        self.begun: dict[str, Worker] = {}
+
+    def begin(self, backends: Sequence[str]) -> None:
+        """Start the first workers while this process imports the same frameworks."""
+        self.begun = {name: Worker(name, self.device, self.seed) for name in backends[: self.jobs]}
 
     def __enter__(self) -> Isolation:
         return self
@@ -136,25 +148,31 @@ class Isolation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self.workers.values():
+        workers = (*self.workers.values(), *self.begun.values())
+        for worker in workers:
+            worker.dismiss()
+        for worker in workers:
             worker.finish()
 
-    def perform(self, check: Check, known: Mapping[str, Sequence[float]]) -> Outcome:
+    def perform(self, check: Check, known: Mapping[str, Any]) -> Outcome:
         """Like :func:`hessiod.conformance.check.perform`; comparisons of known data need no worker."""
-        if check.unsupported or check.after:
+        if check.compares or not_run(check, known):
             return perform(check, known)
-        if check.backend not in self.workers:
-            self.workers[check.backend] = Worker(check.backend, self.device, self.seed)
-        worker = self.workers[check.backend]
-        answer = worker.ask(check.id, self.limit)
+        place = get_ident(), check.backend
+        if place not in self.workers:
+            begun = self.begun.pop(check.backend, None)
+            self.workers[place] = begun or Worker(check.backend, self.device, self.seed)
+        worker = self.workers[place]
+        data = {identity: known[identity] for identity in check.after}
+        answer = worker.ask({"check": check.id, "known": data}, self.limit)
         if answer:
             return outcome(check, json.loads(answer))
         why = f"no answer within {self.limit:g} s; stopped" if answer is None else worker.fate()
-        self.workers.pop(check.backend).stop()
+        self.workers.pop(place).stop()
         return Outcome(check.rows(FAIL, why))
 
     def run(self, checks: Sequence[Check]) -> Iterator[tuple[Check, Outcome]]:
-        """Perform checks, of ``jobs`` backends at a time."""
+        """Perform checks, in ``jobs`` workers at a time."""
         return side_by_side(checks, self.perform, self.jobs, self.kill)
 
     def kill(self) -> None:
@@ -167,4 +185,4 @@ def outcome(check: Check, message: Mapping[str, Any]) -> Outcome:
     """A worker's answer; only the rows that were chosen."""
     wanted = set(check.case_ids)
     cases = [Case(**row) for row in message["cases"] if row["id"] in wanted]
-    return Outcome(cases, tuple(message["data"]))
+    return Outcome(cases, message["data"])

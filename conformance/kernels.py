@@ -21,7 +21,7 @@ from hessiod.backends.contract import STORED, Backend, Route
 from hessiod.conformance.check import Check, Finding, identified
 from hessiod.conformance.drawn import drawn, repeated
 from hessiod.conformance.formats import FORMATS, HALF, Format
-from hessiod.conformance.inputs import LARGE, SHAPES, STRIDED, hard_array
+from hessiod.conformance.inputs import LARGE, SHAPES, SMALL, hard_array
 from hessiod.conformance.measure import Example, Subject, Verdict, measure
 from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel
 from hessiod.core.rule import Kernel
@@ -69,8 +69,8 @@ def fixed(subject: Subject, dtype: str, one_shape: bool = False) -> tuple[Exampl
     others = [
         fixed_example(subject, FORMATS[dtype], shape, number) for shape in SHAPES[1:] for number in range(len(SETTINGS))
     ]
-    plain = fixed_example(subject, FORMATS[dtype], STRIDED, len(SETTINGS) - 1)
-    strided = replace(plain, where=f"{plain.where}, every second column", strided=True)
+    (*_, small) = (example for example in others if example.arrays[0].shape == SMALL)
+    strided = replace(small, where=f"{small.where}, every second column", strided=True, base=small)
     return (*first, *others, strided, *large(first[-1]))
 
 

@@ -1,75 +1,96 @@
-"""Checks of several backends at the same time: one at a time of each, a few backends at once."""
+"""Checks in several processes at the same time.
+
+Each lane has a backend, whose checks it takes from the front. A lane whose backend has none left takes one that no lane
+has; when there is none, it helps where most is left, and takes the last: those are the longest.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from threading import Condition, Thread
+from typing import Any
 
 from hessiod.conformance.check import Check, Outcome
 
-Perform = Callable[[Check, Mapping[str, Sequence[float]]], Outcome]
+Perform = Callable[[Check, Mapping[str, Any]], Outcome]
+Results = SimpleQueue[tuple[Check, Outcome] | Exception]
+
+
+def part(check: Check) -> tuple[str, ...]:
+    """What one lane takes whole: a kernel's checks share what is worked out and compiled, level 6's its processes."""
+    if check.level in ("L0", "L6"):
+        return (check.level,)
+    return ("L1", check.id.split("/")[1]) if check.level == "L1" else (check.id,)
 
 
 class Lanes:
-    """Which check is next: the first in the plan whose backend is free."""
+    """What waits to be performed, in parts, by backend."""
 
     def __init__(self, checks: Sequence[Check]) -> None:
-        self.waiting = list(checks)
-        self.busy: set[str] = set()
+        self.waiting: dict[str, deque[list[Check]]] = {}
+        self.taken: set[str] = set()
+        self.closed = False
         self.changed = Condition()
+        for check in checks:
+            self.add(check)
 
-    def take(self) -> Check | None:
-        """Wait for the next check; None if there are no more."""
+    def add(self, check: Check) -> None:
+        """One more check, at the end."""
         with self.changed:
-            while self.waiting:
-                free = next((check for check in self.waiting if check.backend not in self.busy), None)
-                if free is not None:
-                    self.waiting.remove(free)
-                    self.busy.add(free.backend)
-                    return free
+            parts = self.waiting.setdefault(check.backend, deque())
+            if parts and part(parts[-1][-1]) == part(check):
+                parts[-1].append(check)
+            else:
+                parts.append([check])
+            self.changed.notify()
+
+    def take(self, home: str) -> tuple[str, list[Check]] | None:
+        """The next part for a lane with the backend ``home``, and its backend from now on; None if there is none."""
+        with self.changed:
+            while not self.closed:
+                left = [name for name, parts in self.waiting.items() if parts]
+                home = next((name for name in (home, *left) if name in left and name not in self.taken - {home}), home)
+                if home in left:
+                    self.taken.add(home)
+                    return home, self.waiting[home].popleft()
+                if left:
+                    return home, self.waiting[max(left, key=lambda name: len(self.waiting[name]))].pop()
                 self.changed.wait()
             return None
-
-    def done(self, check: Check) -> None:
-        """The check's backend is free again."""
-        with self.changed:
-            self.busy.discard(check.backend)
-            self.changed.notify_all()
 
     def close(self) -> None:
         """There are no more checks."""
         with self.changed:
-            self.waiting.clear()
+            self.closed = True
             self.changed.notify_all()
 
 
 def side_by_side(
     checks: Sequence[Check], perform: Perform, jobs: int, stop: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[Check, Outcome]]:
-    """Outcomes as they come. A check that compares others' data runs, in this thread, once it has all of them.
+    """Outcomes as they come. A check that takes others' data waits for it; one that only compares runs in this thread.
 
     Left early, by Ctrl-C for one, it calls ``stop``, which ends what is performed, until nothing is.
     """
-    compare = [check for check in checks if check.after]
-    lanes, results = (
-        Lanes([check for check in checks if not check.after]),
-        SimpleQueue[tuple[Check, Outcome] | Exception](),
-    )
-    threads = [Thread(target=work, args=(lanes, perform, results), daemon=True) for _ in range(jobs)]
-    pending, known = {check.id for check in checks}, dict[str, Sequence[float]]()
+    waits = [check for check in checks if check.after]
+    lanes, results, known = Lanes([check for check in checks if not check.after]), Results(), dict[str, Any]()
+    threads = [Thread(target=work, args=(lanes, perform, known, results), daemon=True) for _ in range(jobs)]
+    pending = {check.id for check in checks}
     try:
         for thread in threads:
             thread.start()
         while pending:
-            ready = next((check for check in compare if not pending.intersection(check.after)), None)
-            if ready is not None:
-                compare.remove(ready)
-                check, outcome = ready, perform(ready, known)
-            else:
-                check, outcome = received(results)
+            for check in [check for check in waits if not pending.intersection(check.after)]:
+                waits.remove(check)
+                if check.compares:
+                    results.put((check, perform(check, known)))
+                else:
+                    lanes.add(check)
+            check, outcome = received(results)
             pending.discard(check.id)
-            if outcome.data:
+            if outcome.data is not None:
                 known[check.id] = outcome.data
             yield check, outcome
     finally:
@@ -81,17 +102,21 @@ def side_by_side(
                 thread.join(0.1)
 
 
-def work(lanes: Lanes, perform: Perform, results: SimpleQueue[tuple[Check, Outcome] | Exception]) -> None:
+def work(lanes: Lanes, perform: Perform, known: Mapping[str, Any], results: Results) -> None:
     """Perform checks until there are no more."""
-    while (check := lanes.take()) is not None:
-        try:
-            results.put((check, perform(check, {})))
-        except Exception as error:  # raised again where the results are awaited
-            results.put(error)
-        lanes.done(check)
+    home = ""
+    while (taken := lanes.take(home)) is not None:
+        home, checks = taken
+        for check in checks:
+            if lanes.closed:
+                return
+            try:
+                results.put((check, perform(check, known)))
+            except Exception as error:  # raised again where the results are awaited
+                results.put(error)
 
 
-def received(results: SimpleQueue[tuple[Check, Outcome] | Exception]) -> tuple[Check, Outcome]:
+def received(results: Results) -> tuple[Check, Outcome]:
     """The next result, or the error that came in its place."""
     found = results.get()
     if isinstance(found, Exception):

@@ -24,7 +24,7 @@ from hessiod.conformance.selection import EVERYTHING, NONE_KNOWN, KnownFailures,
 from hessiod.conformance.theorems import theorem_checks
 from hessiod.conformance.trajectories import trajectory_checks
 
-Perform = Callable[[Check, dict[str, tuple[float, ...]]], Outcome]
+Perform = Callable[[Check, dict[str, Any]], Outcome]
 Run = Callable[[Sequence[Check]], Iterator[tuple[Check, Outcome]]]
 
 
@@ -33,10 +33,11 @@ def choose(names: Sequence[str], device: str | None = None) -> list[Listing]:
     return [Listing(name, load(name, device)) for name in dict.fromkeys(names)] if names else listings()
 
 
-def plan(chosen: Sequence[Listing], seed: int = 0) -> list[Check]:
+def plan(chosen: Sequence[Listing], seed: int = 0, elsewhere: Sequence[str] = ()) -> list[Check]:
     """Every check of every level, level by level; a backend that cannot be loaded has one, which says why.
 
-    ``seed`` is that of the inputs which level 1 draws; the checks' ids do not depend on it.
+    ``seed`` is that of the drawn inputs; the checks' ids do not depend on it. Runs may begin on backends ``elsewhere``,
+    in another process, and be taken up by these.
     """
     backends = [listing.backend for listing in chosen if listing.backend is not None]
     return [
@@ -48,7 +49,7 @@ def plan(chosen: Sequence[Listing], seed: int = 0) -> list[Check]:
         *(check for backend in backends for check in matrix_checks(backend)),
         *(check for backend in backends for check in theorem_checks(backend)),
         *trajectory_checks(backends),
-        *checkpoint_checks(backends),
+        *checkpoint_checks(backends, elsewhere),
         *(check for backend in backends for check in process_checks(backend)),
     ]
 
@@ -67,10 +68,10 @@ def run_checks(checks: Sequence[Check], known_failures: KnownFailures, perform: 
 
 def in_turn(checks: Sequence[Check], perform: Perform = perform) -> Iterator[tuple[Check, Outcome]]:
     """Perform one check after another; a check's data is kept for those that compare with it."""
-    data: dict[str, tuple[float, ...]] = {}
+    data: dict[str, Any] = {}
     for check in checks:
         outcome = perform(check, data)
-        if outcome.data:
+        if outcome.data is not None:
             data[check.id] = outcome.data
         yield check, outcome
 

@@ -54,6 +54,7 @@ def checks_of_run(backends: Sequence[Backend], problem: Problem, optimizer: str)
                 kinds=tuple(budgets),
                 run=partial(compare, against=able[0].name),
                 after=(identity, f"L4/{subject}/{able[0].name}"),
+                compares=True,
                 slow=slow,
             )
 
@@ -63,7 +64,7 @@ def against_golden(backend: Backend, problem: Problem, optimizer: str) -> Iterat
     found = problem.losses(backend, optimizer)
     rows = compare(found, golden()[f"{problem.name}.{optimizer}"], against="golden")
     for number, row in enumerate(rows):
-        yield replace(row, kind=f"golden/{row.kind}", data=() if number else tuple(found.tolist()))
+        yield replace(row, kind=f"golden/{row.kind}", data=None if number else found.tolist())
 
 
 def compare(found: ArrayLike, expected: ArrayLike, *, against: str) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """One backend's checks in a process of their own: a crash or a hang there is a row, and not the end of the suite.
 
-``python -m hessiod.conformance.worker BACKEND SEED [DEVICE]`` says that it is ready, then reads a check's id a line and
-answers with a line of JSON. The answers go to a copy of standard output; what frameworks print goes to standard error.
+``python -m hessiod.conformance.worker BACKEND SEED [DEVICE]`` says that it is ready, then reads lines of JSON, each a
+check's id and the data that it takes, and answers with a line of JSON. The answers go to a copy of standard output;
+what frameworks print goes to standard error.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ import sys
 from dataclasses import asdict
 from typing import TextIO
 
-from hessiod.backends.registry import Listing, load
+from hessiod.backends.registry import Listing, load, names
 from hessiod.conformance.check import perform
 from hessiod.conformance.suite import plan
 
 
 def serve(name: str, seed: int, device: str | None, requests: TextIO, answers: TextIO) -> None:
     """Answer every request until there are no more."""
-    checks = {check.id: check for check in plan([Listing(name, load(name, device))], seed)}
+    checks = {check.id: check for check in plan([Listing(name, load(name, device))], seed, names())}
     answers.write("ready\n")
     answers.flush()
     for line in requests:
-        outcome = perform(checks[line.strip()], {})
+        request = json.loads(line)
+        outcome = perform(checks[request["check"]], request["known"])
         message = {"cases": [asdict(case) for case in outcome.cases], "data": outcome.data}
         answers.write(json.dumps(message) + "\n")
         answers.flush()

@@ -58,7 +58,8 @@ def run(backends, optimizer):
     for check in checkpoint_checks(backends):
         if check.id.startswith(subject):
             outcome = perform(check, known)
-            known[check.id] = outcome.data
+            if outcome.data is not None:
+                known[check.id] = outcome.data
             rows |= {case.id.removeprefix(subject): case.verdict for case in outcome.cases}
     return rows
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from hessiod.backends.registry import names
 from hessiod.cli.files import make_folder
 from hessiod.conformance.case import FAIL, UNSUPPORTED, Case
 from hessiod.conformance.compare import Comparison
@@ -53,8 +54,8 @@ def run(
     seed: Annotated[
         int | None, typer.Option(help="of the inputs that hypothesis draws (default: another one each time)", min=0)
     ] = None,
-    isolate: Annotated[bool, typer.Option(help="run each backend in a process of its own, which may crash")] = True,
-    jobs: Annotated[int, typer.Option(help="backends tested at the same time, each in its own process", min=1)] = 2,
+    isolate: Annotated[bool, typer.Option(help="run backends in processes of their own, which may crash")] = True,
+    jobs: Annotated[int, typer.Option(help="processes that test at the same time, each one backend", min=1)] = 2,
     case_limit: Annotated[
         float, typer.Option(help="seconds that one check may take, in its own process", min=1.0)
     ] = CASE_LIMIT,
@@ -69,13 +70,15 @@ def run(
         raise InvalidArgument("device: names a device of one backend; give --backend once")
     selection = Selection(tuple(level or ()), tuple(include or ()), tuple(exclude or ()), quick)
     known = KnownFailures.read(xfails) if xfails else NONE_KNOWN
-    chosen = choose(backend or [], device)
-    make_folder(out)
     console = Console()
     seed = randbelow(2**32) if seed is None else seed
-    console.print(f"seed {seed}: give --seed {seed} to draw the same inputs again", highlight=False)
-    total = sum(len(check.kinds) for check in selection.choose(plan(chosen)))
-    with progress(console) as bar, Isolation(case_limit, device, seed, jobs) as isolation:
+    with Isolation(case_limit, device, seed, jobs) as isolation, progress(console) as bar:
+        if isolate:
+            isolation.begin(backend or names())
+        chosen = choose(backend or [], device)
+        total = sum(len(check.kinds) for check in selection.choose(plan(chosen)))
+        make_folder(out)
+        console.print(f"seed {seed}: give --seed {seed} to draw the same inputs again", highlight=False)
         task = bar.add_task("", total=total)
 
         def show(case: Case) -> None:
