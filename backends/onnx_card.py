@@ -11,7 +11,7 @@ CARD = Card(
     framework="onnx",
     extra="onnx",
     distributions=("onnx", "onnxruntime"),
-    dtypes=("float32", "float64"),
+    dtypes=("float32", "float64", "bfloat16", "float16"),
     routes=(Name("reference"), *[Name("onnxruntime")] * bool(find_spec("onnxruntime"))),
     optimizers=(),
 )

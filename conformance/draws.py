@@ -6,8 +6,9 @@ their binary logarithms; what comes of those is exact, with no library's power f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from math import floor, frexp, ldexp
+from math import floor, frexp, ldexp, prod
 from typing import Any
 from zlib import crc32
 
@@ -62,6 +63,35 @@ def provider() -> str:
     return "hessiod"
 
 
+def composed(make: Callable[[Callable[[Any], Any]], Any]) -> Any:
+    """A strategy of what a function makes, which draws from others as it goes."""
+    from hypothesis import strategies
+
+    return strategies.composite(lambda draw: make(draw))()
+
+
+def array(draw: Callable[[Any], Any], entries: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw an array, entry by entry."""
+    from hypothesis import strategies
+
+    size = prod(shape)
+    return np.array(draw(strategies.lists(entries, min_size=size, max_size=size))).reshape(shape)
+
+
+def integers(least: int, most: int) -> Any:
+    """A strategy for whole numbers."""
+    from hypothesis import strategies
+
+    return strategies.integers(least, most)
+
+
+def between(low: float, high: float) -> Any:
+    """A strategy for numbers that float32 holds."""
+    from hypothesis import strategies
+
+    return strategies.floats(low, high, width=32, allow_subnormal=False)
+
+
 def logarithm(value: float) -> float:
     """The binary logarithm of a power of two; between two of them, a straight line.
 
@@ -95,7 +125,7 @@ def numbers(shape: tuple[int, ...], format: Format, limit: float, *, signed: boo
 
     marks = landmarks(format).astype(np.float64)
     marks = marks[(np.abs(marks) <= limit) & (signed | ~np.signbit(marks))]
-    size = int(np.prod(shape))
+    size = prod(shape)
     at_edge = np.arange(size) >> place & 1 == 1
     ordinary = size - int(np.count_nonzero(at_edge))
     least = max(LEAST, float(format.smallest_subnormal))

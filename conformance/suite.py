@@ -42,7 +42,7 @@ def plan(chosen: Sequence[Listing], seed: int = 0, elsewhere: Sequence[str] = ()
     backends = [listing.backend for listing in chosen if listing.backend is not None]
     return [
         *(absent(listing) for listing in chosen if listing.backend is None),
-        *(check for backend in backends for check in function_checks(backend)),
+        *(check for backend in backends for check in function_checks(backend, seed)),
         *(check for backend in backends for check in kernel_checks(backend, seed)),
         *(check for backend in backends for check in derivative_checks(backend)),
         *(check for backend in backends for check in estimator_checks(backend)),

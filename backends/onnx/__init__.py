@@ -12,6 +12,7 @@ require("onnx", extra="onnx")
 from collections.abc import Mapping  # noqa: E402
 from importlib.metadata import version  # noqa: E402
 
+from hessiod.backends.contract import HALF_PRECISION  # noqa: E402
 from hessiod.backends.numpy import NumpyBackend  # noqa: E402
 from hessiod.backends.onnx.export import DOMAIN, DOMAIN_VERSION, OPSET  # noqa: E402
 from hessiod.backends.onnx.runtimes import routes  # noqa: E402
@@ -23,7 +24,7 @@ class OnnxBackend(NumpyBackend):
     name = "onnx"
     namespace = None
     routes = routes()
-    dtypes = ("float32", "float64")
+    dtypes = ("float32", "float64", *HALF_PRECISION)
 
     def versions(self) -> Mapping[str, str]:
         """Of onnx, of the runtimes, and of the operator sets that models state."""

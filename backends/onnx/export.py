@@ -11,7 +11,7 @@ from inspect import getsource
 from types import MappingProxyType
 
 import onnx
-from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
 
 from hessiod.core.kronecker.kernels import Axes, MatrixKernel
 from hessiod.core.rule import Kernel
@@ -19,7 +19,12 @@ from hessiod.core.trace import Graph, Node, trace
 from hessiod.core.trace.graph import MATRIX
 
 DOMAIN, DOMAIN_VERSION, OPSET, IR_VERSION = "hessiod", 1, 18, 9
-TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16}
+TYPES = {
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+}
 
 OPERATORS = {
     "add": "Add",
@@ -119,7 +124,7 @@ def frobenius(matrix: str, name: str) -> Iterator[NodeProto]:
 def model_of(
     graph: Graph, name: str, dtype: str = "float32", doc: str = "", axes: Axes = MappingProxyType({})
 ) -> ModelProto:
-    """A model of one node, the function's call, in one dtype; checked in full, types and shapes included.
+    """A model of one node, the function's call, in one dtype.
 
     Its arrays are 1-D, but for those whose ``axes`` are given: a parameter of any shape is flattened, which no
     entry-by-entry operation and no sum over all entries can tell. (ONNX requires that a model states how many axes its
@@ -136,7 +141,11 @@ def model_of(
     inputs += [helper.make_tensor_value_info(scalar, kind, ()) for scalar in graph.scalars]
     results = zip(function.output, graph.results, strict=True)
     outputs = [described(output, result) for output, (result, _) in results]
-    body = helper.make_graph([call], name, inputs, outputs, doc_string=doc)
+    return checked(helper.make_graph([call], name, inputs, outputs, doc_string=doc), function)
+
+
+def checked(body: GraphProto, function: FunctionProto) -> ModelProto:
+    """A model of a graph that calls a function; checked in full, types and shapes included."""
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
     model = helper.make_model(
         body, functions=[function], opset_imports=opsets, ir_version=IR_VERSION, producer_name="hessiod"

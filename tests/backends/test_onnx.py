@@ -46,9 +46,11 @@ def test_every_kernel_is_one_onnx_function_that_the_checker_accepts_in_full(name
 
 def test_both_runtimes_agree_with_numpy_on_every_kernel():
     assert [route.name for route in BACKEND.routes] == ["reference", "onnxruntime"]
-    rows = list(suite.run_checks(list(kernel_checks(BACKEND)), NONE_KNOWN))
+    fixed = [check for check in kernel_checks(BACKEND) if not check.id.endswith("/drawn")]
+    rows = list(suite.run_checks(fixed, NONE_KNOWN))
     assert [row.id for row in rows if row.verdict != PASS] == []
-    assert len(rows) == len(subjects()) * len(BACKEND.routes) * len(BACKEND.dtypes) * len(KINDS) * 2  # fixed, drawn
+    dtypes = sum(len(BACKEND.dtypes) if subject.stepped else 2 for subject in subjects())  # estimates are in float32
+    assert len(rows) == dtypes * len(BACKEND.routes) * len(KINDS)
 
 
 def test_a_wrong_node_in_an_exported_model_shows():
