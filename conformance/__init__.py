@@ -5,12 +5,12 @@
 ``check``         what can be run on a backend: a check, its findings, its rows
 ``selection``     checks by level and pattern; rows that are known to fail
 ``isolation``     runs checks in a ``worker`` process, which may hang or crash
-``side_by_side``  two backends at the same time
+``side_by_side``  several workers at the same time
 ``backend_suite`` the suite as a pytest class, for the tests of a backend
-``functions``     level 0: the namespace's functions against numpy
+``functions``     level 0: the namespace's functions against numpy, with their ``arguments``
 ``kernels``       level 1: kernels against published formulas and each other
-``measure``       a kernel's results in ULP, and what they may be
-``drawn``         inputs and hyperparameters that hypothesis draws
+``example``       a call of a kernel; ``expected`` is what it may give, ``measure`` how far off it is, in ULP
+``drawn``         inputs and hyperparameters that hypothesis ``draws``
 ``formats``       floating-point formats, those that numpy lacks too
 ``entry``         the worst entry of a result, with its inputs
 ``problems``      what level 4 trains, on data that ships with the suite

@@ -14,9 +14,9 @@ import numpy as np
 
 from hessiod.backends.contract import STORED
 from hessiod.conformance.draws import collected, numbers, positive
+from hessiod.conformance.example import Example, Subject
 from hessiod.conformance.formats import FORMATS, Format
 from hessiod.conformance.inputs import LARGEST, NONNEGATIVE, SMALL
-from hessiod.conformance.measure import Example, Subject
 
 CALLS = 4
 LARGEST_ENTRY = {"float16": 6e4}

@@ -20,9 +20,10 @@ import numpy as np
 from hessiod.backends.contract import STORED, Backend, Route
 from hessiod.conformance.check import Check, Finding, identified
 from hessiod.conformance.drawn import drawn, repeated
+from hessiod.conformance.example import Example, Subject
 from hessiod.conformance.formats import FORMATS, HALF, Format
 from hessiod.conformance.inputs import LARGE, SHAPES, SMALL, hard_array
-from hessiod.conformance.measure import Example, Subject, Verdict, measure
+from hessiod.conformance.measure import Verdict, measure
 from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel
 from hessiod.core.rule import Kernel
 from hessiod.core.rules import RULES

@@ -18,8 +18,9 @@ from rich.progress import track
 
 from hessiod.backends.contract import Route
 from hessiod.backends.numpy import NumpyBackend, namespace
+from hessiod.conformance.example import Subject
 from hessiod.conformance.kernels import fixed, subjects
-from hessiod.conformance.measure import Subject, measure
+from hessiod.conformance.measure import measure
 from hessiod.core.trace import Graph, Node, evaluate, trace
 
 OTHERS: Mapping[str, tuple[str, ...]] = {

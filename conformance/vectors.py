@@ -18,10 +18,10 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from hessiod.backends.checkpoint import write_atomically
 from hessiod.backends.numpy import run
+from hessiod.conformance.example import Subject
 from hessiod.conformance.inputs import hard_array
 from hessiod.conformance.kernels import SETTINGS
 from hessiod.conformance.matrices import Call
-from hessiod.conformance.measure import Subject
 from hessiod.core.rule import Kernel
 
 LENGTHS = (2048, 1, 0)
