@@ -283,21 +283,24 @@ void run(Index size, void* const* arrays, const double* given, std::vector<doubl
 }}
 }}  // namespace program_{number}
 
-// Tensors up to a task's size are one thread's each; all threads share each larger one.
+// Most tensors are one thread's each, the largest first, so that nobody waits; all threads share each very large one.
 extern "C" void hessiod_run_{number}(Index tensors, const Index* sizes, void* const* arrays, const Index* rows,
                                const double* scalars, Index threads) {{
   using namespace program_{number};
+  std::vector<Index> order(tensors);
+  std::iota(order.begin(), order.end(), Index(0));
+  std::stable_sort(order.begin(), order.end(), [sizes](Index a, Index b) {{ return sizes[a] > sizes[b]; }});
+  const auto move = [&](Index tensor, std::vector<double>& sums, Index sharing) {{
+    run(sizes[tensor], arrays + tensor * {arrays}, scalars + rows[tensor] * {scalars}, sums, sharing);
+  }};
+  const Index shared = threads > 1 ? shared_by_all(tensors, sizes, order.data(), threads) : 0;
+  std::vector<double> sums;
+  for (Index place = 0; place < shared; ++place) move(order[place], sums, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {{
-    std::vector<double> sums;
+    std::vector<double> own;
 #pragma omp for schedule(dynamic)
-    for (Index tensor = 0; tensor < tensors; ++tensor)
-      if (sizes[tensor] <= TASK)
-        run(sizes[tensor], arrays + tensor * {arrays}, scalars + rows[tensor] * {scalars}, sums, 1);
+    for (Index place = shared; place < tensors; ++place) move(order[place], own, 1);
   }}
-  std::vector<double> sums;
-  for (Index tensor = 0; tensor < tensors; ++tensor)
-    if (sizes[tensor] > TASK)
-      run(sizes[tensor], arrays + tensor * {arrays}, scalars + rows[tensor] * {scalars}, sums, threads);
 }}
 """

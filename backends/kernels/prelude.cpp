@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
@@ -74,6 +75,15 @@ std::vector<Task> pieces(Index tensors, const Index* sizes) {
     for (Index begin = 0; begin < sizes[tensor]; begin += TASK)
       tasks.push_back({tensor, begin, std::min(begin + TASK, sizes[tensor])});
   return tasks;
+}
+
+// How many of the tensors, the largest first, are too large for one thread: it would still be at work when the others
+// have done the rest. An eighth of what a thread has in all is not.
+inline Index shared_by_all(Index tensors, const Index* sizes, const Index* order, Index threads) {
+  const Index most = std::max(TASK, std::accumulate(sizes, sizes + tensors, Index(0)) / (8 * threads));
+  Index found = 0;
+  while (found < tensors && sizes[order[found]] > most) ++found;
+  return found;
 }
 
 }  // namespace
