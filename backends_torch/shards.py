@@ -32,7 +32,9 @@ def groups_of(split: Any) -> list[Any]:
     if split is None:
         return []
     mesh, placements = split
-    return [mesh.get_group(place) for place, placement in enumerate(placements) if placement.is_shard()]
+    # Not is_shard(): of a weight that fully_shard split after tensor parallelism, that is false.
+    whole = [placement.is_replicate() or placement.is_partial() for placement in placements]
+    return [mesh.get_group(dimension) for dimension, same in enumerate(whole) if not same]
 
 
 def alike(tensors: Sequence[Tensor]) -> bool:

@@ -1,11 +1,14 @@
 """``clip_grad``: the norm, what it does to a step, and what it finds on the way."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.clipping import factor, total_norm
+from hessiod.backends_torch.shards import groups_of
 from hessiod.core.errors import InvalidArgument, NonFinite
 from hessiod.torch import SGD, AdaHessian, AdamW, Apollo, SophiaH
 
@@ -155,3 +158,11 @@ def test_bounds_that_are_none_are_refused_and_files_without_one_are_read():
         del group["clip_grad"], group["capturable"]
     other.load_state_dict(saved)
     assert other.param_groups[0]["clip_grad"] == 2.0
+
+
+def test_squares_are_added_over_the_processes_that_hold_other_shards_and_over_no_others():
+    placements = pytest.importorskip("torch.distributed.tensor.placement_types")
+    strided = placements._StridedShard(0, split_factor=2)  # fully_shard after tensor parallelism
+    kinds = [strided, placements.Replicate(), placements.Shard(0), placements.Partial()]
+    assert groups_of((SimpleNamespace(get_group=lambda dimension: dimension), kinds)) == [0, 2]
+    assert groups_of(None) == []
