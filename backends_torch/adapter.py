@@ -389,13 +389,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         ours = zip(self._every(), numbers, strict=True)
         saved = {param: state_dict["state"].get(number) or {} for param, number in ours}
         restore_wide_slots(self.state, saved)
-        self._restore_counts()
+        self._keep_own()
         for name in self.defaults.keys() & set(self.shared):
             self.defaults[name] = self.param_groups[0][name]  # what a group that is added later has to have
         self._settled()
 
-    def _restore_counts(self) -> None:
-        """Make counts what this optimizer keeps, whoever wrote them; whether it is capturable is its own affair."""
+    def _keep_own(self) -> None:
+        """After a load: whether it is capturable is this optimizer's own affair, and with it what counts are."""
         for group in self.param_groups:
             group["capturable"] = self.defaults["capturable"]
             group.setdefault("clip_grad", self.defaults["clip_grad"])

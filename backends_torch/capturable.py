@@ -61,12 +61,13 @@ def verdict(optimizer: Any, work: Sequence[Any], estimates: Mapping[Tensor, Tens
     given = [grad for members in work for grad in members.grads.tensors] + list((estimates or {}).values())
     go = torch.ones((), dtype=torch.bool, device=given[0].device)
     group = optimizer.param_groups[0]
-    if group["clip_grad"] is not None:
-        go = go & torch.isfinite(optimizer.grad_norm).to(go.device)
-        given = list((estimates or {}).values())
-    filled = [tensor for tensor in given if tensor.numel()]
-    if group["nonfinite"] == "skip" and filled:
-        go = go & torch.isfinite(get_total_norm(filled, float("inf"))).to(go.device)
+    if group["nonfinite"] == "skip":
+        if group["clip_grad"] is not None:
+            go = go & torch.isfinite(optimizer.grad_norm).to(go.device)
+            given = list((estimates or {}).values())
+        filled = [tensor for tensor in given if tensor.numel()]
+        if filled:
+            go = go & torch.isfinite(get_total_norm(filled, float("inf"))).to(go.device)
     found = vars(optimizer).get("found_inf")
     if found is not None:
         go = go & (found.to(go.device) == 0).all()

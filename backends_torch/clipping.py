@@ -31,8 +31,9 @@ def check(clip_grad: Any) -> None:
 
 
 def total_norm(given: Sequence[Arrays], wait: bool = True) -> Any:
-    """The Euclidean norm of all entries together, NaN or infinite if one of them is: a number, or without waiting for
-    the device a 0-d float64 tensor.
+    """The Euclidean norm of all entries together, NaN or infinite if one of them is.
+
+    Without waiting for the device it is a 0-d float64 tensor, and infinite too if the squares of float64 gradients are.
 
     >>> total_norm([Arrays([torch.tensor([3.0]), torch.tensor([[4.0]])])])
     5.0
@@ -47,11 +48,9 @@ def total_norm(given: Sequence[Arrays], wait: bool = True) -> Any:
         norm = sqrt(kernels.squares(sizes, addresses, dtypes, torch.get_num_threads()))
     else:
         norm = float(norm_on_device(tensors))
-    return norm if isfinite(norm) else huge_norm(tensors)
-
-
-def huge_norm(tensors: Sequence[Tensor]) -> float:
-    """The norm where squares do not fit float64: of the entries times 2^-600, where those of any float64 do."""
+    if isfinite(norm) or all(tensor.dtype != torch.float64 for tensor in tensors):
+        return norm
+    # Squares of float64 may not fit it; those of entries times 2^-600 do.
     return 2.0**600 * float(norm_on_device([tensor.double() * 2.0**-600 for tensor in tensors]))
 
 

@@ -139,6 +139,16 @@ def test_what_is_not_finite_is_found_by_the_norm(bad, size, route):
     assert all(map(torch.equal, params, before))
 
 
+@pytest.mark.parametrize("capturable", [False, True])
+def test_where_nothing_looks_nan_spreads(capturable):
+    params = made()
+    params[1].grad[2, 3] = float("nan")
+    opt = AdamW(params, clip_grad=1.0, nonfinite="ignore", capturable=capturable)
+    opt.step()
+    assert opt.steps == 1
+    assert params[1][2, 3].isnan()
+
+
 def test_a_capturable_step_is_clipped_on_the_device(route):
     params, others = made(), made()
     opt = step(AdamW, params, clip_grad=1.0, capturable=True, nonfinite="skip")
