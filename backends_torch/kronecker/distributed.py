@@ -20,7 +20,7 @@ from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.triangles import packed, unpacked
 from hessiod.backends_torch.shards import is_split
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
-from hessiod.core.kronecker.owners import PLACEMENTS, assign, inverse_cost
+from hessiod.core.kronecker.owners import PLACEMENTS, assign
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Cluster:
             joined = [unit for unit in units if any(set(layer.params) & set(other.params) for other in unit)]
             apart = [unit for unit in units if not any(unit is other for other in joined)]
             units = [*apart, [*(other for unit in joined for other in unit), layer]]
-        costs = [sum(inverse_cost(*layer.shape, block=block) for layer in unit) for unit in units]
+        costs = [sum(layer.inverse_cost(block) for layer in unit) for unit in units]
         ranks = assign(costs, self.size if self.placement == "owner" else 1)
         found: dict[Any, int] = {}
         for unit, rank in zip(units, ranks, strict=True):

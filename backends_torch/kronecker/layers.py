@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.precision import widened
 from hessiod.core.kronecker import factors, inverses, precondition
+from hessiod.core.kronecker.owners import inverse_cost
 
 
 class Slot(NamedTuple):
@@ -110,6 +111,10 @@ class Layer:
         out, size = self.shape
         return {"a": (*self.lead, size, size), "g": (*self.lead, out, out)}
 
+    def inverse_cost(self, block: int | None) -> float:
+        """What its inverses cost, to a constant."""
+        return inverse_cost(*self.shape, lead=prod(self.lead), block=block)
+
     # The linear algebra that the embedding does otherwise
 
     def trace_a(self, factor: Tensor) -> Tensor:
@@ -190,6 +195,10 @@ class Embedding(Layer):
         """A is a vector."""
         tokens, size = self.slots[0].param.shape
         return {"a": (tokens,), "g": (size, size)}
+
+    def inverse_cost(self, block: int | None) -> float:
+        """That of G alone."""
+        return inverse_cost(self.shape[0], 1, block=block)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -73,6 +73,10 @@ class Norm:
         """The three sums."""
         return {"f": (3, self.slots[0].param.numel())}
 
+    def inverse_cost(self, block: int | None) -> float:
+        """Nothing that counts: the blocks are inverted in closed form where they are used."""
+        return 0.0
+
     def direction(self, grads: list[Tensor], factor: Tensor, damping: float) -> list[Tensor]:
         """``(F_c + damping I)^-1`` times the gradients, in the slots' shapes."""
         flat = [grad.reshape(-1) for grad in grads]

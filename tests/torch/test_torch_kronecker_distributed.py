@@ -3,6 +3,7 @@
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import kronecker_ranks as ranks_module
 import parallel_ranks
 
+from hessiod.backends_torch.kronecker.discover import discover
+from hessiod.backends_torch.kronecker.distributed import Cluster
 from hessiod.backends_torch.kronecker.triangles import packed, unpacked
 from hessiod.core import InvalidArgument, InvalidState
 from hessiod.core.kronecker.owners import LayerSize, assign, inverse_cost, rank_bytes, step_bytes
@@ -111,6 +114,34 @@ def test_owners_are_balanced_by_cost():
     loads = [sum(cost for cost, owner in zip(costs, owners, strict=True) if owner == rank) for rank in range(8)]
     assert max(loads) <= 4 / 3 * max(sum(costs) / 8, max(costs))
     assert assign(costs, 8) == owners
+
+
+def test_what_is_cheap_to_invert_leaves_its_owner_room_for_more():
+    """An embedding's A is a diagonal, a normalisation's blocks are 2 x 2, a convolution with groups has many small."""
+    model = torch.nn.ModuleDict(
+        {
+            "words": torch.nn.Embedding(5000, 16),
+            "norm": torch.nn.LayerNorm(512),
+            "depthwise": torch.nn.Conv2d(64, 64, 3, groups=64, bias=False),
+            "first": torch.nn.Linear(63, 64),
+            "second": torch.nn.Linear(63, 64),
+        }
+    )
+    layers = discover(model, set(model.parameters()), ()).layers
+    costs = {layer.name: layer.inverse_cost(None) for layer in layers}
+    linear = 2 * 64.0**3
+    assert costs == {
+        "words": 16.0**3 + 1,
+        "norm": 0.0,
+        "depthwise": 64 * (9.0**3 + 1),
+        "first": linear,
+        "second": linear,
+    }
+    ranks = SimpleNamespace(layers=layers, params=list(model.parameters()), size=2, placement="owner")
+    owner_of = Cluster._assigned(ranks, None)
+    owners = {layer.name: owner_of[layer] for layer in layers}
+    assert owners["first"] != owners["second"]  # by the cube of its tokens one rank would have the embedding alone
+    assert owners["words"] != owners["depthwise"]
 
 
 def test_blocks_make_inverses_cheaper_by_the_square_of_their_number():
