@@ -12,6 +12,7 @@ from hessiod.backends_mindspore.kronecker.layers import TRAINED_BATCH_NORMS, Con
 
 ATTENTIONS = (nn.MultiheadAttention,)
 """Their projections are multiplied by a function that no tap sees."""
+PASSED_BY = "{} multiplies by its weights in a function, and not in a Cell; attention built of Dense is covered"
 NORMS = (*TRAINED_BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -47,6 +48,8 @@ def layer_of(name: str, cell: Any) -> Layer | str:
             return f"a normalisation with data_format {cell.format}"
         roles = tuple(role for role, field in (("scale", "gamma"), ("shift", "beta")) if trained(cell, field))
         return Norm(name, cell, trained(cell, "gamma", "beta"), roles)
+    if isinstance(cell, ATTENTIONS):
+        return PASSED_BY.format(name)
     return f"{type(cell).__name__} has no Kronecker-factored form here"
 
 
@@ -71,7 +74,7 @@ def discover(net: nn.Cell, wanted: dict[int, Parameter], skip: Sequence[str]) ->
         skipped = [p for p in skip if fnmatchcase(name, p) or fnmatchcase(type(cell).__name__, p)]
         found = f"skip={skipped[0]!r}" if skipped else layer_of(name, cell)
         if id(cell) in passed_by:
-            found = f"{passed_by[id(cell)]} calls a function with its weights, and not the Cell"
+            found = PASSED_BY.format(passed_by[id(cell)])
         if isinstance(found, str):
             reasons |= {param.name: found for param in own}
         elif all(id(param) in wanted for param in found.params):

@@ -106,9 +106,10 @@ def test_attention_follows_the_fallback_and_says_why():
     net, generator = Attends(), np.random.default_rng(0)
     opt = KFAC(net, 0.1, fisher="empirical")
     plan = {row.parameter: row for row in opt.plan()}
-    assert plan["attention.out_proj.weight"].treatment == "adamw"
-    assert plan["attention.out_proj.weight"].detail == "attention calls a function with its weights, and not the Cell"
-    assert plan["attention.in_proj_weight"].treatment == "adamw"
+    reason = "attention multiplies by its weights in a function, and not in a Cell; attention built of Dense is covered"
+    for name in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"):
+        assert plan[f"attention.{name}"].treatment == "adamw"
+        assert plan[f"attention.{name}"].detail == reason
     assert plan["head.weight"].treatment == "KFAC"
     x = Tensor(generator.normal(size=(6, 5, 4)).astype(np.float32))
     y = Tensor(generator.integers(3, size=6).astype(np.int32))
