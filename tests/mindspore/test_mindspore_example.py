@@ -105,7 +105,7 @@ def test_the_convnet_is_the_same_on_both_frameworks_and_learns(runs):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["K-FAC", "SP-NGD", "THOR"])
 def test_the_convnet_is_trained_alike_on_both_frameworks(name, runs):
-    """AdamW is left out: of a bias before BatchNorm, whose gradient is rounding, it makes steps as long as of others."""
+    """AdamW is left out: a bias before BatchNorm has a gradient of rounding alone, and it makes whole steps of that."""
     theirs, ours = (module.run(name, 7) for module in runs("convnet"))
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
     assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=1.5 / 297)
