@@ -202,7 +202,7 @@ def streams(params: Params, threads: int) -> Candidates:
         sweep = stream(reads, writes)
         pointers = [array[place].data_ptr() for place in range(len(params)) for array in arrays[:reads]]
         rows, scalars = [0] * len(params), [sweep.program.scalars_from({})]
-        return lambda: sweep.run(sizes, pointers, rows, scalars, threads)
+        return lambda kept=arrays: sweep.run(sizes, pointers, rows, scalars, threads)  # pointers alone keep nothing
 
     copies: Candidates = {
         FOREACH: lambda: torch._foreach_add_(arrays[0], arrays[1]),
