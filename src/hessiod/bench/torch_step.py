@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -202,7 +203,7 @@ def streams(params: Params, threads: int) -> Candidates:
         sweep = stream(reads, writes)
         pointers = [array[place].data_ptr() for place in range(len(params)) for array in arrays[:reads]]
         rows, scalars = [0] * len(params), [sweep.program.scalars_from({})]
-        return lambda kept=arrays: sweep.run(sizes, pointers, rows, scalars, threads)  # pointers alone keep nothing
+        return partial(moved, arrays, sweep.run, sizes, pointers, rows, scalars, threads)
 
     copies: Candidates = {
         FOREACH: lambda: torch._foreach_add_(arrays[0], arrays[1]),
@@ -211,6 +212,11 @@ def streams(params: Params, threads: int) -> Candidates:
     if params[0].device.type != "cpu" or not kernels.available():
         return copies
     return {label: moving(*shape) for label, shape in STREAMS.items()} | copies
+
+
+def moved(arrays: Any, run: Callable[..., None], *arguments: Any) -> None:
+    """Run a stream; its arrays are an argument so that they live as long, because pointers alone keep nothing."""
+    run(*arguments)
 
 
 def bytes_moved(name: str) -> int:
