@@ -79,7 +79,7 @@ def list_rows(name: str, settings: Settings) -> Iterator[Row]:
     torch.manual_seed(0)
     # glibc gives freed memory back to the system until a large block was freed once, as in any training; temporaries of
     # other libraries then cost a page fault for each 4 KiB, and twice the time on small tensors.
-    torch.empty(2**23).fill_(0)
+    torch.empty(2**22).fill_(0)
     device = device_of(settings)
     params = [torch.nn.Parameter((torch.randn(shape) * 0.02).to(device)) for shape in LISTS[name]()]
     candidates = {**ours(params), **fused(params), **peers(params)}
