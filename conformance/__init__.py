@@ -18,7 +18,7 @@
 ``estimators``    level 3: probes, targets, estimates, the Kronecker preconditioner
 ``matrices``      level 3: the Kronecker kernels, run in whole by backends without functions
 ``theorems``      level 3: what the papers prove about Apollo, Sophia and AdaHessian
-``trajectories``  level 4: training runs against golden losses and each other
+``trajectories``  level 4: training ``runs`` against golden losses and each other
 ``checkpoints``   level 5: runs that move between backends against those that do not
 ``processes``     level 6: two processes against one; ``group`` starts them, ``ranks`` is what each runs
 ``enclosure``     which results a faithful evaluation may have

@@ -20,39 +20,22 @@ import numpy as np
 
 from hessiod.backends.checkpoint import Container
 from hessiod.backends.contract import Backend
-from hessiod.backends.training.trainer import Trainer
-from hessiod.backends.training.weights import initial_weights
 from hessiod.conformance.check import Check, Finding, identified
 from hessiod.conformance.problems import DIGITS, FACTORED, GPT, Problem
-from hessiod.conformance.trajectories import BUDGETS, FLOAT32_ULP
+from hessiod.conformance.runs import CUT, advance, begun, left_or_begun
+from hessiod.conformance.trajectories import BUDGETS, FLOAT32_ULP, QUICK
 
-CUT, END = 12, 24
+END = 24
 BUDGET = BUDGETS[50]
-QUICK = "digits.adamw"
-
-
-def begun(backend: Backend, problem: Problem, optimizer: str) -> Trainer:
-    """A run before its first step; the warm-up spans the cut."""
-    config = problem.config(optimizer)
-    return backend.trainer(config=config, weights=initial_weights(config.model, config.seed))
-
-
-def advance(trainer: Trainer, problem: Problem, optimizer: str, start: int, stop: int) -> list[float]:
-    """The losses of some steps."""
-    config, data = problem.config(optimizer), problem.read()
-    batches = (data.batch(step, seed=config.seed, rows=config.batch) for step in range(start, stop))
-    return [trainer.step(inputs, targets).loss for inputs, targets in batches]
 
 
 def uncut(backend: Backend, problem: Problem, optimizer: str) -> Iterator[Finding]:
     """A run without a cut, and its checkpoint taken up by the same backend: the same bits."""
-    trainer = begun(backend, problem, optimizer)
-    losses = advance(trainer, problem, optimizer, 0, CUT)
+    run = left_or_begun(backend, problem, optimizer)
+    losses, saved = run.losses(END), run.saved()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "cut"
-        trainer.save(path, None)
-        saved = path.read_bytes()
-        losses += advance(trainer, problem, optimizer, CUT, END)
+        path.write_bytes(saved)
         resumed = begun(backend, problem, optimizer)
         resumed.load(path)
     again = advance(resumed, problem, optimizer, CUT, END)

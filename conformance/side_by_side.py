@@ -6,7 +6,6 @@ has; when there is none, it helps where most is left, and takes the last: those 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from threading import Condition, Thread
@@ -19,17 +18,22 @@ Results = SimpleQueue[tuple[Check, Outcome] | Exception]
 
 
 def part(check: Check) -> tuple[str, ...]:
-    """What one lane takes whole: a kernel's checks share what is worked out and compiled, level 6's its processes."""
+    """What one lane takes whole.
+
+    A kernel's checks share what is worked out and compiled, levels 4 and 5 a training run, level 6's checks processes.
+    """
     if check.level in ("L0", "L6"):
         return (check.level,)
-    return ("L1", check.id.split("/")[1]) if check.level == "L1" else (check.id,)
+    if check.level == "L1" or (check.level in ("L4", "L5") and not check.after):
+        return ("kernel" if check.level == "L1" else "run", check.id.split("/")[1])
+    return (check.id,)
 
 
 class Lanes:
     """What waits to be performed, in parts, by backend."""
 
     def __init__(self, checks: Sequence[Check]) -> None:
-        self.waiting: dict[str, deque[list[Check]]] = {}
+        self.waiting: dict[str, dict[tuple[str, ...], list[Check]]] = {}
         self.taken: set[str] = set()
         self.closed = False
         self.changed = Condition()
@@ -39,11 +43,7 @@ class Lanes:
     def add(self, check: Check) -> None:
         """One more check, at the end."""
         with self.changed:
-            parts = self.waiting.setdefault(check.backend, deque())
-            if parts and part(parts[-1][-1]) == part(check):
-                parts[-1].append(check)
-            else:
-                parts.append([check])
+            self.waiting.setdefault(check.backend, {}).setdefault(part(check), []).append(check)
             self.changed.notify()
 
     def take(self, home: str) -> tuple[str, list[Check]] | None:
@@ -54,9 +54,10 @@ class Lanes:
                 home = next((name for name in (home, *left) if name in left and name not in self.taken - {home}), home)
                 if home in left:
                     self.taken.add(home)
-                    return home, self.waiting[home].popleft()
+                    return home, self.waiting[home].pop(next(iter(self.waiting[home])))
                 if left:
-                    return home, self.waiting[max(left, key=lambda name: len(self.waiting[name]))].pop()
+                    most = max(left, key=lambda name: len(self.waiting[name]))
+                    return home, self.waiting[most].popitem()[1]
                 self.changed.wait()
             return None
 

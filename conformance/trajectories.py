@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from hessiod.backends.contract import Backend
 from hessiod.conformance.check import Check, Finding, identified
 from hessiod.conformance.problems import PROBLEMS, Problem, golden
+from hessiod.conformance.runs import Run, leave
 
 BUDGETS: Mapping[int, float] = {50: 1e-4, 200: 1e-2}
 FLOAT32_ULP = 2.0**-23
@@ -61,7 +62,9 @@ def checks_of_run(backends: Sequence[Backend], problem: Problem, optimizer: str)
 
 def against_golden(backend: Backend, problem: Problem, optimizer: str) -> Iterator[Finding]:
     """A run's distance from the golden one; the first finding carries the losses."""
-    found = problem.losses(backend, optimizer)
+    run = Run(backend, problem, optimizer)
+    found = np.array(run.losses(problem.steps[optimizer]))
+    leave(run)
     rows = compare(found, golden()[f"{problem.name}.{optimizer}"], against="golden")
     for number, row in enumerate(rows):
         yield replace(row, kind=f"golden/{row.kind}", data=None if number else found.tolist())
