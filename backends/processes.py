@@ -33,9 +33,5 @@ class Processes(Protocol):
     def trainer(self, *, dtype: str, **arguments: Any) -> Trainer:
         """As ``Backend.trainer``, for a process that has joined the others; ``step`` takes this process's rows."""
 
-    def alone(self, *, dtype: str, parts: int, **arguments: Any) -> Trainer:
-        """As ``Backend.trainer``, for one process that has whole batches.
-
-        Where sampled targets are numbered by the part of a batch that they are drawn for, it draws those that so many
-        processes draw.
-        """
+    def alone(self, *, dtype: str, **arguments: Any) -> Trainer:
+        """As ``Backend.trainer``, for one process that has whole batches."""

@@ -11,9 +11,6 @@ from typing import Any
 import mindspore as ms
 from mindspore.communication import get_group_size, get_rank, init
 
-from hessiod.backends_mindspore.kronecker.optimizer import KroneckerOptimizer
-from hessiod.backends_mindspore.optimizers import OPTIMIZERS
-from hessiod.backends_mindspore.second_order import GaussNewtonOptimizer
 from hessiod.backends_mindspore.trainer import MindSporeTrainer
 
 MSRUN = "mindspore.parallel.cluster.run"
@@ -26,8 +23,6 @@ class MindSporeProcesses:
 
     def reason(self, optimizer: str, count: int) -> str:
         """Why so many processes cannot train here."""
-        if issubclass(OPTIMIZERS[optimizer], KroneckerOptimizer):
-            return "the statistics of Kronecker methods are of one process's batch here"
         return "" if find_spec(MSRUN) else "this MindSpore has no msrun"
 
     def command(self, count: int, arguments: Sequence[str]) -> Sequence[str]:
@@ -49,7 +44,6 @@ class MindSporeProcesses:
         """A trainer whose step takes this process's rows."""
         return MindSporeTrainer(**arguments)
 
-    def alone(self, *, dtype: str, parts: int, **arguments: Any) -> MindSporeTrainer:
-        """One process; targets are drawn for its micro-batches as for the processes' parts, and probes for all."""
-        draws_targets = issubclass(OPTIMIZERS[arguments["config"].kind], GaussNewtonOptimizer)
-        return MindSporeTrainer(**arguments, parts=parts if draws_targets else 1)
+    def alone(self, *, dtype: str, **arguments: Any) -> MindSporeTrainer:
+        """One process; sampled targets are numbered through a batch, whoever has its rows."""
+        return MindSporeTrainer(**arguments)

@@ -42,9 +42,8 @@ class WarmUp(LearningRateSchedule):
 class MindSporeTrainer:
     """The loop that a user writes, one step at a time."""
 
-    def __init__(self, config: RunConfig, weights: Mapping[str, np.ndarray], parts: int = 1) -> None:
-        """``parts``: micro-batches into which a batch is cut, of equal length."""
-        self.config, self.parts = config, parts
+    def __init__(self, config: RunConfig, weights: Mapping[str, np.ndarray]) -> None:
+        self.config = config
         self.net = NETWORKS[type(config.model)](config.model)
         parameters = {parameter.name: parameter for parameter in self.net.trainable_params()}
         self.parameters = {name: parameters[name] for name in config.model.shapes}
@@ -53,15 +52,14 @@ class MindSporeTrainer:
         self.optimizer = kind(given, learning_rate=WarmUp(config), **config.options)
         self.slots = self.optimizer.slot_names
         self._write({f"model/{name}": array for name, array in weights.items()})
-        self.train = TrainStep(self.net, CrossEntropy(), self.optimizer, accumulation=parts)
+        self.train = TrainStep(self.net, CrossEntropy(), self.optimizer)
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> StepMetrics:
         """One step on one batch."""
         lr = self.config.peak * self.config.factor(self.optimizer.steps)
-        micro_batches = zip(np.split(inputs, self.parts), np.split(targets, self.parts), strict=True)
-        losses = [float(self.train(Tensor(x), Tensor(y)).asnumpy()) for x, y in micro_batches]
+        loss = float(self.train(Tensor(inputs), Tensor(targets)).asnumpy())
         clip_fraction = getattr(self.optimizer, "clip_fraction", None)
-        return StepMetrics(sum(losses) / self.parts, lr, clip_fraction() if clip_fraction else None)
+        return StepMetrics(loss, lr, clip_fraction() if clip_fraction else None)
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """The network's output."""

@@ -50,7 +50,7 @@ class TorchProcesses:
         """A trainer whose step takes this process's rows."""
         return TorchTrainer(**arguments, device=self.device(), spread=True)
 
-    def alone(self, *, parts: int, **arguments: Any) -> TorchTrainer:
+    def alone(self, **arguments: Any) -> TorchTrainer:
         """One process; sampled targets are numbered through a batch, whoever has its rows."""
         return TorchTrainer(**arguments, device=self.device())
 

@@ -63,7 +63,7 @@ def spread(backend: Backend, group: Group, optimizer: str, dtype: str) -> Iterat
     """A run on several processes and on one."""
     found = group.train(optimizer, dtype)
     processes = getattr(backend, "processes")  # noqa: B009 - not every backend has them
-    alone = trained(processes.alone(parts=COUNT, **arguments(optimizer, dtype)), optimizer)
+    alone = trained(processes.alone(**arguments(optimizer, dtype)), optimizer)
     yield near(found, alone, dtype)
     yield alike(found, alone)
 

@@ -55,7 +55,7 @@ class Processes:
     def trainer(self, *, config, weights, dtype):
         return Trainer(config.optimizer, self.rank)
 
-    def alone(self, *, config, weights, dtype, parts):
+    def alone(self, *, config, weights, dtype):
         return Trainer("adamw", 0)
 
 class Trainer:

@@ -93,12 +93,13 @@ def test_four_processes_with_every_rule(mode, tmp_path):
         check_trajectory(tmp_path, 4, case)
 
 
-def test_level_6_leaves_out_methods_whose_statistics_processes_do_not_share():
+def test_level_6_has_every_optimizer():
     from hessiod.backends import load
-    from hessiod.conformance.processes import process_checks
+    from hessiod.conformance.processes import OPTIMIZERS, process_checks
 
-    reasons = {check.rule: check.unsupported for check in process_checks(load("mindspore"))}
-    assert {rule for rule, why in reasons.items() if why} == {"kfac", "spngd", "thor"}
+    assert {check.rule: check.unsupported for check in process_checks(load("mindspore"))} == dict.fromkeys(
+        OPTIMIZERS, ""
+    )
 
 
 def test_settings_of_one_process(monkeypatch):
