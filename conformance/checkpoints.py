@@ -23,9 +23,10 @@ from hessiod.backends.contract import Backend
 from hessiod.conformance.check import Check, Finding, identified
 from hessiod.conformance.problems import DIGITS, FACTORED, GPT, Problem
 from hessiod.conformance.runs import CUT, advance, begun, left_or_begun
-from hessiod.conformance.trajectories import BUDGETS, FLOAT32_ULP, QUICK
+from hessiod.conformance.trajectories import BUDGETS, FLOAT32_ULP
 
 END = 24
+QUICK = "digits.adamw"
 BUDGET = BUDGETS[50]
 
 

@@ -19,6 +19,8 @@ from hessiod.conformance.check import Check, Finding, identified, wide_dtypes
 from hessiod.conformance.objectives import OBJECTIVES, Golden, Objective, golden
 
 KINDS = ("loss", "gradient", "product")
+LARGER = ("attention", "gated_network")
+"""They take a framework that compiles longest."""
 BUDGET = {"float32": 1e-5, "float64": 1e-13}
 
 
@@ -32,8 +34,15 @@ def derivative_checks(backend: Backend) -> Iterator[Check]:
                 kinds=KINDS,
                 run=partial(measure, backend, objective, np.dtype(dtype)),
                 unsupported=reason(backend),
-                slow="" if dtype == backend.dtypes[0] else "L2: all dtypes but a backend's first",
+                slow=slow(backend, objective, dtype),
             )
+
+
+def slow(backend: Backend, objective: Objective, dtype: str) -> str:
+    """What a quick run leaves out; empty if it takes this one."""
+    if dtype != backend.dtypes[0]:
+        return "L2: all dtypes but a backend's first"
+    return "L2: the larger networks" if objective.name in LARGER else ""
 
 
 def reason(backend: Backend) -> str:

@@ -127,7 +127,7 @@ def kernel_checks(backend: Backend, seed: int = 0) -> Iterator[Check]:
                         kinds=KINDS,
                         run=run,
                         unsupported=no_half(route, dtype),
-                        slow=slow(backend, route, dtype),
+                        slow=slow(backend, route, dtype, drawn=bool(inputs)),
                     )
 
 
@@ -136,10 +136,12 @@ def no_half(route: Route, dtype: str) -> str:
     return "no step in half precision takes this route" if dtype in HALF and route.half is None else ""
 
 
-def slow(backend: Backend, route: Route, dtype: str) -> str:
-    """What a quick run leaves out; empty if it runs the route in this dtype."""
+def slow(backend: Backend, route: Route, dtype: str, drawn: bool) -> str:
+    """What a quick run leaves out; empty if it runs the route in this dtype, with drawn inputs or with fixed ones."""
     if route.compiles:
         return "L1: routes that compile for seconds"
+    if drawn and dtype != backend.dtypes[0]:
+        return "L1: drawn inputs in all dtypes but a backend's first"
     first = route == backend.routes[0] or dtype == backend.dtypes[0]
     return "" if first else "L1: further dtypes on all routes but a backend's first"
 
