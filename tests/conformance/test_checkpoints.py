@@ -9,6 +9,7 @@ from hessiod.backends_torch.backend import TorchBackend
 from hessiod.conformance.case import FAIL, PASS, UNSUPPORTED
 from hessiod.conformance.check import perform
 from hessiod.conformance.checkpoints import checkpoint_checks
+from hessiod.conformance.trajectories import trajectory_checks
 
 
 class Losing(TorchBackend):
@@ -103,3 +104,26 @@ def test_the_cut_lies_between_two_refreshes_and_both_sides_have_one():
     due = np.arange(0, END, 10)
     assert (due < CUT).any()
     assert (due >= CUT).any()
+
+
+class Counting(TorchBackend):
+    """Torch, with a count of the runs that were begun."""
+
+    begun = 0
+
+    def trainer(self, **arguments):
+        self.begun += 1
+        return super().trainer(**arguments)
+
+
+def test_level_5_goes_on_with_level_4s_run_and_finds_what_it_finds_with_its_own():
+    backend = Counting()
+    chosen = [*trajectory_checks([backend]), *checkpoint_checks([backend])]
+    checks = {check.level: check for check in chosen if check.id[2:] == "/digits.adamw/torch"}
+    alone = perform(checks["L5"], {})
+    assert backend.begun == 2
+    assert perform(checks["L4"], {}).cases[0].verdict == PASS
+    assert perform(checks["L5"], {}) == alone
+    assert backend.begun == 4  # level 4's run, and the one that takes its file up
+    assert perform(checks["L5"], {}) == alone
+    assert backend.begun == 6  # nobody gets a run that another check has had
