@@ -75,7 +75,6 @@ class KroneckerOptimizer(RuleOptimizer):
         kept = {name: given[name] for name in ("maximize", "nonfinite", "missing")}
         super().__init__(list(split(groups, covered, settings["fallback_lr"])), base, **kept)
         self._built, self._grad_scaler, self._checked = True, given["grad_scaler"], list[Any]()
-        self._group_of = {param: index for index, group in enumerate(self.param_groups) for param in group["params"]}
         self._ranks = self._processes(given)
         self._states = LayerStates(self, self._ranks.mine)
         self._due = Due(self._wanted)

@@ -345,6 +345,31 @@ def test_nothing_is_gathered_without_gradients_or_when_it_is_not_due():
     assert not opt.curvature_due
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["the model", "its parts one by one"])
+def test_layers_are_hooked_only_when_their_statistics_are_due(whole):
+    """And when a setting that is changed between a step and the next forward makes them due."""
+    model = mlp()
+    opt = optimizer(model, factor_every=3)
+    x, y = torch.randn(5, 4, dtype=F64), torch.zeros(5, dtype=torch.long)
+    hooked = []
+    for step in range(1, 7):
+        if whole and step == 6:
+            opt.param_groups[0]["factor_every"] = 5
+        out = model(x) if whole else x
+        for part in () if whole else model:
+            out = part(out)
+        hooked.append([len(layer.modules[0]._forward_hooks) for layer in opt.layers])
+        loss = F.cross_entropy(out, y)
+        if opt.curvature_due:
+            opt.update_curvature(loss=loss, logits=out)
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
+    due = [1, 4, 6] if whole else [1, 4]
+    assert hooked == [[int(step in due)] * 2 for step in range(1, 7)]
+    assert opt.layer_state(opt.layers[0])["refreshes"] == len(due)
+
+
 def test_copies_and_pickles_of_the_model_do_not_feed_the_optimizer():
     model = mlp()
     opt = optimizer(model)
