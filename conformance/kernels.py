@@ -142,6 +142,8 @@ def slow(backend: Backend, route: Route, dtype: str, drawn: bool) -> str:
         return "L1: routes that compile for seconds"
     if drawn and dtype != backend.dtypes[0]:
         return "L1: drawn inputs in all dtypes but a backend's first"
+    if dtype == "float16":
+        return "L1: float16, where bfloat16 stands for half precision"
     first = route == backend.routes[0] or dtype == backend.dtypes[0]
     return "" if first else "L1: further dtypes on all routes but a backend's first"
 

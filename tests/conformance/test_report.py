@@ -144,7 +144,7 @@ def test_a_quick_run_leaves_out_what_is_slow_and_says_what(quick_report, tmp_pat
     checks = [check for check in plan(choose(["torch"])) if check.id.startswith(("L1/sgd", "L1/adamw"))]
     slow = Counter(check.slow for check in checks for _ in check.kinds if check.slow)
     assert selection["left_out"] == [f"{what}: {count} rows" for what, count in slow.items()]
-    assert set(slow) == {"L1: routes that compile for seconds", "L1: drawn inputs in all dtypes but a backend's first"}
+    assert {"L1: routes that compile for seconds", "L1: drawn inputs in all dtypes but a backend's first"} <= set(slow)
     again = read_report(report.write_reports(quick_report, tmp_path)[0])
     assert again == quick_report
     assert Selection.read(again.header["selection"]).document(plan(choose(["torch"]))) == selection
