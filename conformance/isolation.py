@@ -23,6 +23,8 @@ START_LIMIT = 120.0
 """Seconds that a worker may take to import its framework."""
 END_LIMIT = 20.0
 """Seconds that a worker may take to end, with what it started."""
+THREADS = {"OMP_NUM_THREADS": "1"}
+"""Of a worker, unless the environment says otherwise: several work at the same time, on small arrays."""
 
 
 class Worker:
@@ -45,7 +47,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.log,
             cwd=self.folder.name,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # it imports what this one does
+            env=THREADS | os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # it imports as we do
             start_new_session=True,
         )
         self.buffer = b""
