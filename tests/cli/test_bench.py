@@ -6,8 +6,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hessiod.bench import report
+from hessiod.bench import report, torch_cold
 from hessiod.bench.row import Row
+from hessiod.bench.settings import Settings
 from hessiod.bench.timing import interleaved
 from hessiod.bench.torch_memory import CLEAR, peak_growth
 from hessiod.cli.app import app
@@ -28,6 +29,13 @@ def test_steps_are_written_as_json_and_as_a_picture(tmp_path):
     assert rows["pytorch_optimizer SophiaH", "Sophia"]["at_least"]
     assert all(row["value"] > 0 for row in document["rows"])
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_cold_starts_are_measured_in_processes_of_their_own():
+    first, cached, *others = torch_cold.rows(Settings(()), repeats=1)
+    assert first.value > 5 * cached.value > 0
+    assert [row.name for row in others] == ["import hessiod.torch", "hessiod --help", "hessiod backends"]
+    assert all(row.value > 0 for row in others)
 
 
 def test_curvatures_share_of_a_training_step_is_measured(tmp_path):
