@@ -8,7 +8,8 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from hessiod.core.errors import InvalidArgument
+from hessiod.backends_mindspore import namespace as xp
+from hessiod.core.clipping import check_clip_grad, clip_factor
 
 
 def clipper(clip_grad: Any) -> Callable[[Any], Any]:
@@ -17,10 +18,7 @@ def clipper(clip_grad: Any) -> Callable[[Any], Any]:
         return unchanged
     if callable(clip_grad):
         return clip_grad
-    if isinstance(clip_grad, bool) or not isinstance(clip_grad, int | float) or not 0 < clip_grad < float("inf"):
-        raise InvalidArgument(
-            f"clip_grad: found {clip_grad!r}, expected a norm > 0, a function of the gradients, or None for no clipping"
-        )
+    check_clip_grad(clip_grad, others="a function of the gradients, ")
     return GlobalNorm(float(clip_grad))
 
 
@@ -30,7 +28,7 @@ def unchanged(gradients):
 
 
 class GlobalNorm(nn.Cell):
-    """Gradients times ``norm / max(norm, their norm)``."""
+    """Gradients times :func:`~hessiod.core.clipping.clip_factor` of their norm."""
 
     def __init__(self, norm: float) -> None:
         super().__init__(auto_prefix=False)
@@ -40,5 +38,5 @@ class GlobalNorm(nn.Cell):
         """The clipped gradients; the sum of squares is taken in float64, where it cannot overflow."""
         squares = [(ops.cast(gradient, ms.float64) * ops.cast(gradient, ms.float64)).sum() for gradient in gradients]
         total = ops.sqrt(ops.stack(squares).sum())
-        factor = self.norm / ops.maximum(self.norm, total)
+        factor = clip_factor(xp, self.norm, total)
         return [gradient * ops.cast(factor, gradient.dtype) for gradient in gradients]

@@ -23,6 +23,7 @@ from hessiod.backends_torch.diagnostics import changes, share
 from hessiod.backends_torch.fast import Members, advance, first_nonfinite
 from hessiod.backends_torch.precision import restore_wide_slots, zeros_for
 from hessiod.backends_torch.states import check_state, counts_of
+from hessiod.core.clipping import check_clip_grad
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
 from hessiod.core.rule import Rule
 
@@ -154,7 +155,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         return capturable.count(value, params[0].device if params else torch.device("cpu"))
 
     def _check_group(self, group: Mapping[str, Any]) -> None:
-        clipping.check(group["clip_grad"])
+        if group["clip_grad"] is not None:
+            check_clip_grad(group["clip_grad"])
         if group["capturable"]:
             capturable.check_group(self._name(group, 0) if group["params"] else "no parameter", group)
         self.checked_values(group)

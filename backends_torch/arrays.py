@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -79,6 +80,14 @@ class Arrays:
             and not any(negated)
             and (all(contiguous) or all(map(dense, self.tensors)))
         )
+
+
+def joined(given: Sequence[Arrays]) -> tuple[Sequence[int], Sequence[int], Sequence[str]]:
+    """The sizes, addresses and dtypes of several lists of tensors, one after the other."""
+    if len(given) == 1:
+        return given[0].sizes, given[0].addresses, given[0].dtypes
+    sizes, addresses, dtypes = ([*chain(*map(attrgetter(name), given))] for name in ("sizes", "addresses", "dtypes"))
+    return sizes, addresses, dtypes
 
 
 def dense(tensor: Tensor) -> bool:

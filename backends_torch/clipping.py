@@ -7,9 +7,7 @@ overflow, in an order that depends on sizes alone; so it is finite exactly if ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from math import inf, isfinite, sqrt
-from operator import attrgetter
+from math import isfinite, sqrt
 from typing import Any
 
 import torch
@@ -17,17 +15,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hessiod.backends import kernels
+from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch import shards
-from hessiod.backends_torch.arrays import Arrays
-from hessiod.core.errors import InvalidArgument
-
-
-def check(clip_grad: Any) -> None:
-    """Raise :class:`InvalidArgument` unless this is a bound, or None."""
-    if clip_grad is None:
-        return
-    if isinstance(clip_grad, bool) or not isinstance(clip_grad, int | float) or not 0 < clip_grad < inf:
-        raise InvalidArgument(f"clip_grad: found {clip_grad!r}, expected a norm > 0, or None for no clipping")
+from hessiod.backends_torch.arrays import Arrays, joined
+from hessiod.core import host
+from hessiod.core.clipping import clip_factor
 
 
 def total_norm(given: Sequence[Arrays], wait: bool = True) -> Any:
@@ -42,10 +34,7 @@ def total_norm(given: Sequence[Arrays], wait: bool = True) -> Any:
     if not wait:
         return norm_on_device(tensors)
     if kernels.available() and all(arrays.plain for arrays in given):
-        sizes, addresses, dtypes = (
-            [*chain(*map(attrgetter(name), given))] for name in ("sizes", "addresses", "dtypes")
-        )
-        norm = sqrt(kernels.squares(sizes, addresses, dtypes, torch.get_num_threads()))
+        norm = sqrt(kernels.squares(*joined(given), torch.get_num_threads()))
     else:
         norm = float(norm_on_device(tensors))
     if isfinite(norm) or all(tensor.dtype != torch.float64 for tensor in tensors):
@@ -80,4 +69,6 @@ def factor(bound: float, norm: Any) -> Any:
     >>> factor(1.0, 0.5), factor(1.0, 4.0)
     (1.0, 0.25)
     """
-    return bound / (norm.clamp(min=bound) if isinstance(norm, Tensor) else max(bound, norm))
+    if isinstance(norm, Tensor):
+        return clip_factor(xp, torch.full_like(norm, bound), norm)
+    return clip_factor(host, bound, norm)

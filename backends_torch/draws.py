@@ -21,6 +21,6 @@ def words(xp: Any, block: Tensor, *, seed: int, step: int, index: Any, sample: i
     if not (block.is_cpu and type(block) is Tensor and isinstance(index, int) and kernels.available()):
         return philox.words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=stream)
     block, found = block.contiguous(), torch.empty((len(block), 4), dtype=torch.int64)
-    counter, key = (index, step, stream + 256 * sample), (seed & philox.WORD, (seed >> 32) & philox.WORD)
+    counter, key = philox.place_of(seed=seed, step=step, index=index, sample=sample, stream=stream)
     kernels.philox(len(block), block.data_ptr(), counter, key, found.data_ptr(), torch.get_num_threads())
     return found

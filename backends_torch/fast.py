@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from torch.nn.utils import get_total_norm
 
 from hessiod.backends import kernels
 from hessiod.backends_torch import capturable, shards
-from hessiod.backends_torch.arrays import Arrays
+from hessiod.backends_torch.arrays import Arrays, joined
 from hessiod.backends_torch.op_by_op import eagerly
 from hessiod.backends_torch.plans import Plan
 from hessiod.core.rule import Kernel, Rule
@@ -149,9 +148,7 @@ def first_nonfinite(given: Sequence[Arrays]) -> int | None:
     if not any(arrays.tensors for arrays in given):
         return None
     if kernels.available() and all(arrays.plain for arrays in given):
-        columns = [list(map(attrgetter(name), given)) for name in ("sizes", "addresses", "dtypes")]
-        sizes, addresses, dtypes = (found[0] if len(given) == 1 else [*chain(*found)] for found in columns)
-        return kernels.first_nonfinite(sizes, addresses, dtypes, torch.get_num_threads())
+        return kernels.first_nonfinite(*joined(given), torch.get_num_threads())
     tensors = [tensor for arrays in given for tensor in arrays.tensors]
     if any(map(shards.is_split, tensors)):
         return shards.first_on_any_process(tensors, lambda found: first_nonfinite([Arrays(found)]))

@@ -130,7 +130,7 @@ def numbers(shape: tuple[int, ...], format: Format, limit: float, *, signed: boo
     ordinary = size - int(np.count_nonzero(at_edge))
     least = max(LEAST, float(format.smallest_subnormal))
 
-    def array(logarithms: list[float], choices: bytes) -> np.ndarray:
+    def joined(logarithms: list[float], choices: bytes) -> np.ndarray:
         choice = np.frombuffer(choices, np.uint8)
         values = marks[choice % len(marks)]
         signs = np.where(signed & (choice[~at_edge] & 1 == 1), -1.0, 1.0)
@@ -139,7 +139,7 @@ def numbers(shape: tuple[int, ...], format: Format, limit: float, *, signed: boo
 
     logarithms = strategies.floats(logarithm(least), logarithm(limit))
     return strategies.builds(
-        array,
+        joined,
         strategies.lists(logarithms, min_size=ordinary, max_size=ordinary),
         strategies.binary(min_size=size, max_size=size),
     )

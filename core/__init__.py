@@ -8,8 +8,10 @@ through it and through operators, so the same source runs eagerly, traced and co
 ``sophia``...       one optimizer a file, in the notation of its paper
 ``kronecker``       the Kronecker preconditioner behind K-FAC, SP-NGD and THOR
 ``curvature``       estimators of the Hessian's diagonal
+``clipping``        a bound to the norm of all gradients
 ``likelihood``      targets sampled from the model's own prediction
 ``philox``          the counter-based generator behind probes, targets, weights, batches
+``host``            Python's own numbers as an ``xp``
 ==================  =====================================================================
 """
 

@@ -65,14 +65,19 @@ def blocks_of(size, each):
     return (size + each - 1) // each
 
 
+def place_of(*, seed, step, index, sample, stream):
+    """The words of the counter that follow the block's number, and the key."""
+    return (index, step, stream + 256 * sample), (seed & WORD, (seed >> 32) & WORD)
+
+
 def words(xp, block, *, seed, step, index, sample, stream):
     """``[blocks, 4]`` random words for an int64 array of block numbers.
 
     ``index`` is an int or an array like ``block``; ``step`` and ``sample`` may be 0-d int64 arrays.
     """
-    zero = block * 0
-    counter = (block, zero + index, zero + step, zero + (stream + 256 * sample))
-    return xp.stack(philox4x32(xp, counter, (seed & WORD, (seed >> 32) & WORD)))
+    zero, (rest, key) = block * 0, place_of(seed=seed, step=step, index=index, sample=sample, stream=stream)
+    counter = (block, zero + rest[0], zero + rest[1], zero + rest[2])
+    return xp.stack(philox4x32(xp, counter, key))
 
 
 def size_of(like):

@@ -132,9 +132,10 @@ def squares(sizes: Sequence[int], pointers: Sequence[int], dtypes: Sequence[str]
     return ask(common().hessiod_squares, sizes, pointers, dtypes, threads)
 
 
-def ask(function: Callable[..., Any], *given: Any) -> Any:
+def ask(
+    function: Callable[..., Any], sizes: Sequence[int], pointers: Sequence[int], dtypes: Sequence[str], threads: int
+) -> Any:
     """Call a function that looks through many arrays."""
-    sizes, pointers, dtypes, threads = given
     where = [table(values) for values in (sizes, pointers, kinds(dtypes))]
     return function(len(sizes), *[values.buffer_info()[0] for values in where], threads)
 

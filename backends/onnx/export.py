@@ -6,9 +6,10 @@ tensors of the same type. Every node of the graph is one ONNX node, so a runtime
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from inspect import getsource
 from types import MappingProxyType
+from typing import Any
 
 import onnx
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
@@ -25,6 +26,8 @@ TYPES = {
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
 }
+ENTRIES = ("entries",)
+"""The axes of an array that has as many entries as the parameter."""
 
 OPERATORS = {
     "add": "Add",
@@ -132,16 +135,16 @@ def model_of(
     """
     function = function_of(graph, name, doc)
     call = helper.make_node(name, list(function.input), list(function.output), domain=DOMAIN)
-    kind = TYPES[dtype]
-
-    def described(array: str, source: str) -> ValueInfoProto:
-        return helper.make_tensor_value_info(array, kind, axes.get(source, ("entries",)))
-
-    inputs = [described(operand, operand) for operand in graph.operands]
-    inputs += [helper.make_tensor_value_info(scalar, kind, ()) for scalar in graph.scalars]
+    inputs = [described(operand, dtype, axes.get(operand, ENTRIES)) for operand in graph.operands]
+    inputs += [described(scalar, dtype, ()) for scalar in graph.scalars]
     results = zip(function.output, graph.results, strict=True)
-    outputs = [described(output, result) for output, (result, _) in results]
+    outputs = [described(output, dtype, axes.get(result, ENTRIES)) for output, (result, _) in results]
     return checked(helper.make_graph([call], name, inputs, outputs, doc_string=doc), function)
+
+
+def described(name: str, dtype: str, axes: Sequence[Any] = ENTRIES) -> ValueInfoProto:
+    """An input or an output: an array with as many entries as the parameter, or with other axes; none for a scalar."""
+    return helper.make_tensor_value_info(name, TYPES[dtype], axes)
 
 
 def checked(body: GraphProto, function: FunctionProto) -> ModelProto:

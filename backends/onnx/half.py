@@ -6,10 +6,10 @@ out in float32; the parameter is rounded once.
 
 from __future__ import annotations
 
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, helper
 
 from hessiod.backends.contract import STORED
-from hessiod.backends.onnx.export import DOMAIN, TYPES, checked, function_of
+from hessiod.backends.onnx.export import DOMAIN, TYPES, checked, described, function_of
 from hessiod.core.rule import Kernel
 from hessiod.core.trace import trace
 
@@ -25,7 +25,7 @@ def half_model(kernel: Kernel, dtype: str) -> ModelProto:
     graph, name = trace(kernel), kernel.function.__name__
     function = function_of(graph, name)
     inputs = [described(operand, dtype if operand in STORED else "float32") for operand in graph.operands]
-    inputs += [helper.make_tensor_value_info(scalar, TensorProto.FLOAT, ()) for scalar in graph.scalars]
+    inputs += [described(scalar, "float32", ()) for scalar in graph.scalars]
     stored = [operand for operand in graph.operands if operand in STORED]
     nodes = [cast(operand, f"{operand}_wide", "float32") for operand in stored]
     given = [f"{operand}_wide" if operand in STORED else operand for operand in graph.operands]
@@ -39,11 +39,6 @@ def half_model(kernel: Kernel, dtype: str) -> ModelProto:
             ]
         outputs.append(described(f"{result}_rounded" if result in STORED else output, "float32"))
     return checked(helper.make_graph(nodes, name, inputs, outputs), function)
-
-
-def described(name: str, dtype: str) -> ValueInfoProto:
-    """An array with as many entries as the parameter."""
-    return helper.make_tensor_value_info(name, TYPES[dtype], ("entries",))
 
 
 def cast(given: str, made: str, dtype: str) -> NodeProto:

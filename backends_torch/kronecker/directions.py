@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import isfinite, sqrt
-from types import SimpleNamespace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -16,12 +15,10 @@ from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.layers import Slot
 from hessiod.backends_torch.precision import widened
+from hessiod.core import host
 from hessiod.core.kronecker import trust_region
 
 Grads = Mapping[Tensor, Tensor]
-
-HOST: Any = SimpleNamespace(sqrt=sqrt, minimum=min, maximum=max)
-"""What the trust region needs of a namespace, for Python's numbers; ``min`` and ``max`` pass a first NaN on."""
 
 
 def natural_gradients(
@@ -67,7 +64,7 @@ def trust_scale(change: float, clip: float | None) -> float:
     """Nu, what the directions are multiplied by; 0 or NaN where one of them may not be finite."""
     if clip is None:
         return 1.0 if isfinite(change) else float("nan")
-    return trust_region.kl_scale(HOST, change, clip=clip)
+    return trust_region.kl_scale(host, change, clip=clip)
 
 
 def first_unusable(directions: Mapping[Tensor, Tensor]) -> Tensor | None:

@@ -71,7 +71,7 @@ class Layer:
         """The second moment of a forward's inputs."""
         rows = self._input_rows(module, widened(x.detach()))
         if self.bias:
-            rows = F.pad(rows, (0, 1), value=1.0)  # the coordinate that a bias multiplies
+            rows = factors.with_ones(xp, rows)
         return Seen(factors.second_moment(xp, rows), rows.shape[-2])
 
     def outputs(self, grad: Tensor, context: Any) -> Tensor:

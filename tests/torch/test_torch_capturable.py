@@ -27,6 +27,13 @@ ROUTES = ["interpreted", "eager", "auto"]
 CAPTURABLE = dict(capturable=True, nonfinite="skip")
 
 
+def choose(route, monkeypatch):
+    """Steps by this route from now on."""
+    if route == "interpreted":
+        pytest.importorskip("triton")
+    monkeypatch.setenv("HESSIOD_KERNELS", route)
+
+
 def made(dtype=torch.float32):
     torch.manual_seed(0)
     return [torch.nn.Parameter(torch.randn(shape).to(dtype)) for shape in ((50, 90), (3, 7), (), (0,))]
@@ -61,9 +68,7 @@ class NothingIsAsked(TorchDispatchMode):
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_gives_the_bits_of_an_ordinary_step_with_a_learning_rate_that_changes(kind, route, dtype, monkeypatch):
-    if route == "interpreted":
-        pytest.importorskip("triton")
-    monkeypatch.setenv("HESSIOD_KERNELS", route)
+    choose(route, monkeypatch)
     params, others = made(dtype), made(dtype)
     lr = torch.tensor(0.0, dtype=torch.float64)
     opt, ordinary = KINDS[kind](params, lr=lr, **CAPTURABLE), KINDS[kind](others, lr=0.0)
@@ -85,9 +90,7 @@ def test_it_gives_the_bits_of_an_ordinary_step_with_a_learning_rate_that_changes
 @pytest.mark.parametrize("route", ["interpreted", "eager"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_asks_the_device_nothing(kind, route, monkeypatch):
-    if route == "interpreted":
-        pytest.importorskip("triton")
-    monkeypatch.setenv("HESSIOD_KERNELS", route)
+    choose(route, monkeypatch)
     params = made()
     opt = KINDS[kind](params, lr=torch.tensor(0.01), **CAPTURABLE)
     take(opt, params, 0)
@@ -108,9 +111,7 @@ def test_the_watch_for_questions_sees_those_of_an_ordinary_step():
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gradient_that_is_not_finite_leaves_everything_as_it_was(kind, route, monkeypatch):
-    if route == "interpreted":
-        pytest.importorskip("triton")
-    monkeypatch.setenv("HESSIOD_KERNELS", route)
+    choose(route, monkeypatch)
     params = made()
     opt = KINDS[kind](params, lr=0.01, **CAPTURABLE)
     take(opt, params, 0)
@@ -193,8 +194,7 @@ def test_what_a_captured_step_cannot_do_is_refused():
 
 def test_a_capture_takes_addresses_from_memory_that_no_later_step_writes_to(monkeypatch):
     """The bookkeeping around a capture, which is only pretended."""
-    pytest.importorskip("triton")
-    monkeypatch.setenv("HESSIOD_KERNELS", "interpreted")
+    choose("interpreted", monkeypatch)
     params = made()
     opt = SGD(params, lr=0.01, **CAPTURABLE)
     take(opt, params, 0)
