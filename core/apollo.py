@@ -43,12 +43,14 @@ def apollo_scalars(*, lr, beta, eps, sigma, warmup, warmup_start, weight_decay, 
 
 
 def secant(xp, change, b, d, gain, floor):
-    """B after its update. ``e`` is taken out of the sums, so that one sweep over the arrays gives all three."""
+    """B after its update. ``e`` is taken out of the sums, so that one sweep over the arrays gives all three.
+
+    It is taken out of ``v`` as well: delta * v^2 = delta / e^2 * d^2, where only numbers are divided.
+    """
     square = d * d
     e = xp.sqrt(xp.sqrt(xp.sum(square * square))) + floor
     delta = -((gain * xp.sum(change * d) + xp.sum(b * square)) / e) / e
-    v = d / e
-    return b + delta * (v * v)
+    return b + ((delta / e) / e) * square
 
 
 def l2_kernel(xp, theta, grad, m, b, *, rate, gain, floor, sigma, decay):

@@ -96,17 +96,14 @@ def loop(name: str, sweep: Pass, graph: Graph, storage: Mapping[str, str], zeros
     entry = [f"const T v{node} = {loaded(graph.nodes[node].name, node in zeros)};" for node in sweep.loads]
     entry += [assignment(node, graph) for node in sweep.body]
     entry += [f"store({array}[i], v{node});" for array, node in sweep.stores]
-    adds = [f"lanes{index}[j] += double(v{graph.nodes[node].inputs[0]});" for index, node in enumerate(sweep.sums)]
+    fetches = [f"fetch({array} + row);" for array in storage if array in read]
     lines = [*pointers, *numbers(graph)]
     if sweep.sums:
-        lines += [f"double lanes{index}[LANES] = {{}};" for index in range(len(sweep.sums))]
-        body = indented([*entry, *adds], 6)
-        fetches = [f"fetch({array} + start);" for array in storage if array in read]
-        lines += LANES_LOOP.format(fetches=indented(fetches, 2), entry=body).splitlines()
-        lines += [f"sums[{index}] = folded(lanes{index});" for index in range(len(sweep.sums))]
+        count = len(sweep.sums)
+        entry += [f"terms[{index}][j] = v{graph.nodes[node].inputs[0]};" for index, node in enumerate(sweep.sums)]
+        lines += ROWS_LOOP.format(count=count, fetches=indented(fetches, 4), entry=indented(entry, 4)).splitlines()
     else:
-        fetches = [f"fetch({array} + start);" for array in storage if array in read]
-        lines += BLOCK_LOOP.format(fetches=indented(fetches, 2), entry=indented(entry, 4)).splitlines()
+        lines += ROW_LOOP.format(fetches=indented(fetches, 2), entry=indented(entry, 4)).splitlines()
     unused = [] if sweep.sums else ["(void)sums;"]
     return PASS.format(name=name, lines=indented([*lines, *unused], 2))
 
@@ -193,33 +190,33 @@ void {name}(Index begin, Index n, void* const* arrays, const T* scalars, const T
 }}
 """
 
-BLOCK_LOOP = """\
-for (Index start = 0; start < n; start += LANES) {{
+ROW_LOOP = """\
+for (Index row = 0; row < n; row += LANES) {{
 {fetches}
-  const Index end = std::min<Index>(start + LANES, n);
+  const Index end = std::min<Index>(row + LANES, n);
 #pragma omp simd
-  for (Index i = start; i < end; ++i) {{
+  for (Index i = row; i < end; ++i) {{
 {entry}
   }}
 }}"""
 
-LANES_LOOP = """\
-for (Index start = 0; start < n; start += LANES) {{
+ROWS_LOOP = """\
+double lanes[{count}][LANES] = {{}};
+for (Index start = 0; start < n; start += ROWS * LANES) {{
+  const Index width = std::min<Index>(ROWS * LANES, n - start);
+  T terms[{count}][ROWS * LANES];
+  if (width < ROWS * LANES) std::memset(terms, 0, sizeof terms);
+  for (Index row = start; row < start + ROWS * LANES; row += LANES) {{
 {fetches}
-  const int width = int(std::min<Index>(LANES, n - start));
-  if (width == LANES) {{
-#pragma omp simd
-    for (int j = 0; j < LANES; ++j) {{
-      const Index i = start + j;
-{entry}
-    }}
-  }} else {{
-    for (int j = 0; j < width; ++j) {{
-      const Index i = start + j;
-{entry}
-    }}
   }}
-}}"""
+#pragma omp simd
+  for (Index j = 0; j < width; ++j) {{
+    const Index i = start + j;
+{entry}
+  }}
+  for (int sum = 0; sum < {count}; ++sum) add_rows(terms[sum], lanes[sum]);
+}}
+for (int sum = 0; sum < {count}; ++sum) sums[sum] = folded(lanes[sum]);"""
 
 DRIVER = """\
 namespace program_{number} {{
@@ -248,6 +245,16 @@ namespace program_{number} {{
 using T = {working};
 
 constexpr int SUMS = {sums};
+
+// Several rows at a time, so that the lanes are in registers while they grow. Zeros change no sum.
+void add_rows(const T* terms, double* lanes) {{
+#pragma omp simd
+  for (int lane = 0; lane < LANES; ++lane) {{
+    double sum = lanes[lane];
+    for (int row = 0; row < ROWS; ++row) sum += double(terms[row * LANES + lane]);
+    lanes[lane] = sum;
+  }}
+}}
 
 double folded(const double* lanes) {{
   double sum = 0;

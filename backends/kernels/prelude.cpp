@@ -17,6 +17,7 @@ using Index = std::int64_t;
 constexpr Index CHUNK = 16384;     // entries that one partial sum is over: fixed, so that sums depend on nothing else
 constexpr Index TASK = 4 * CHUNK;  // entries that a thread takes at a time
 constexpr int LANES = 16;          // interleaved partial sums within a chunk
+constexpr int ROWS = 8;            // entries of a lane that are worked out before they are added to its sum
 
 enum class Bfloat16 : std::uint16_t {};
 enum class Float16 : std::uint16_t {};

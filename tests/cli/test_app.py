@@ -1,5 +1,8 @@
 """The list of commands, which is written beside them so that showing it imports none."""
 
+import subprocess
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
@@ -21,3 +24,9 @@ def test_an_unknown_command_is_refused_with_the_nearest():
     result = CliRunner().invoke(app, ["bnch"])
     assert result.exit_code == 2
     assert "Did you mean 'bench'?" in result.output
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "hessiod", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Usage: python -m hessiod" in shown and all(name in shown for name in COMMANDS)
