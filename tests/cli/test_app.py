@@ -29,4 +29,5 @@ def test_an_unknown_command_is_refused_with_the_nearest():
 def test_the_package_runs_as_a_module():
     command = [sys.executable, "-m", "hessiod", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "Usage: python -m hessiod" in shown and all(name in shown for name in COMMANDS)
+    assert "Usage: python -m hessiod" in shown
+    assert all(name in shown for name in COMMANDS)
