@@ -157,7 +157,7 @@ class TorchBridge:
         if "spatial_averaging" in group:
             settings["spatial_averaging"] = group["spatial_averaging"]
         if group.get("couple_momentum") and group["covered"]:
-            settings["first_lr"] = float(group["first_lr"]) or 1.0
+            settings["first_lr"] = float(group["first_lr"])
         names = [self.name_of(param) for param in group["params"]]
         return Group(names, rule.name, values.pop("lr"), values, settings)
 

@@ -1,1 +1,1 @@
-"""What K-FAC, SP-NGD and THOR have in common on every framework, besides mathematics: settings, policies, plan."""
+"""What K-FAC, SP-NGD and THOR share on every framework besides mathematics: settings, policies, plan, mixup."""

@@ -9,6 +9,7 @@
 ``states``          the factors, inverses and counters of layers as Parameters
 ``optimizer``       the optimizer that they make together
 ``step``            the training step: one graph without statistics, one that takes them
+``mixup``           running mixup, of SP-NGD's recipe
 ``kfac``...         the classes that users import
 ==================  ==========================================================================
 """

@@ -18,6 +18,7 @@ from hessiod.backends_mindspore.kronecker.optimizer import KroneckerOptimizer
 from hessiod.backends_mindspore.schedule import doubles
 from hessiod.core.kronecker.damping import warmed_up
 from hessiod.core.kronecker.heavy_ball import HEAVY_BALL, rescaled
+from hessiod.core.kronecker.recipes import coupled_momentum
 from hessiod.core.rule import Rule
 
 
@@ -38,7 +39,7 @@ class SPNGD(KroneckerOptimizer):
         learning_rate: as there. The recipe lowers it as :func:`hessiod.core.kronecker.recipes.polynomial_lr` does.
         momentum: of the velocity; its value at the first learning rate where ``couple_momentum`` is set.
         alpha: the relative change from which a statistic is not similar to an earlier one.
-        couple_momentum: let momentum fall with the learning rate, ``momentum * lr_t / lr``.
+        couple_momentum: let momentum fall with the learning rate, ``momentum * lr_t / lr``; not where the first is 0.
         damping_start, damping_steps: begin with this damping and lower it to ``damping`` over so many steps.
         rescale: patterns of layer names whose weight is scaled back to the norm ``sqrt(2 * out)`` after each step where
             it is longer; for layers that a normalisation follows. ``["*"]`` is all Dense and Conv layers.
@@ -100,18 +101,20 @@ class SPNGD(KroneckerOptimizer):
         users: dict[str, Any] = dict(weight_decay=weight_decay, loss_scale=loss_scale, nonfinite=nonfinite)
         super().__init__(net, learning_rate, settings, skip=skip, params=params, placement=placement, **users)
         self.couple_momentum, self.rescale = couple_momentum, tuple(rescale)
-        self.first_rates = tuple(Tensor(self._first_rate(group), ms.float64) for group in range(self.group_count))
+        rates = [self._first_rate(group) for group in range(self.group_count)]
+        self.coupled = tuple(couple_momentum and rate != 0.0 for rate in rates)
+        self.first_rates = tuple(Tensor(rate, ms.float64) for rate in rates)
         wanted = {id(layer.params[0]) for layer in self.layers if matches(layer, rescale)}
         self.rescaled = tuple(id(param) in wanted for param in self.parameters)
         self.lengths = tuple(param.shape[0] for param in self.parameters)
 
     def _first_rate(self, group: int) -> float:
-        """The learning rate of a group's first step; 1 where it is 0."""
+        """The learning rate of a group's first step."""
         rate = self.learning_rate[self.group_places[group]] if self.is_group_lr else self.learning_rate
         known = float(doubles(self.group_rates.tables[group])[0])
         if known != known:
             known = float(rate(Tensor([0], ms.int32)).asnumpy())
-        return known or 1.0
+        return known
 
     def layer_counters(self, layer: Layer) -> Mapping[str, int]:
         """Three numbers for every statistic."""
@@ -124,8 +127,9 @@ class SPNGD(KroneckerOptimizer):
     def group_values(self, group):
         """The group's hyperparameters, with momentum coupled to the learning rate where that was chosen."""
         values = super().group_values(group)
-        if self.couple_momentum:
-            values["momentum"] = values["momentum"] * values["lr"] / self.first_rates[group]
+        if self.coupled[group]:
+            first = self.first_rates[group]
+            values["momentum"] = coupled_momentum(values["lr"], first_lr=first, momentum=values["momentum"])
         return values
 
     def moved(self):

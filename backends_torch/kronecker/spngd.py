@@ -40,7 +40,7 @@ class SPNGD(KroneckerOptimizer):
             params, grad_scaler, process_group,
             placement, overlap, seed, maximize, nonfinite, missing: as of :class:`~hessiod.torch.KFAC`.
         alpha: the relative change from which a statistic is not similar to an earlier one.
-        couple_momentum: let momentum fall with the learning rate, ``momentum * lr_t / lr``.
+        couple_momentum: let momentum fall with the learning rate, ``momentum * lr_t / lr``; not where the first is 0.
         damping_start, damping_steps: begin with this damping and lower it to ``damping`` over so many steps.
         rescale: patterns of layer names whose weight is scaled back to the norm ``sqrt(2 * out)`` after each step where
             it is longer; for layers that a normalisation follows. ``["*"]`` is all Linear and Conv layers.

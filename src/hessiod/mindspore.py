@@ -13,6 +13,7 @@ from hessiod.backends_mindspore.derivatives.functions import (  # noqa: E402
     hvp,
 )
 from hessiod.backends_mindspore.kronecker.kfac import KFAC  # noqa: E402
+from hessiod.backends_mindspore.kronecker.mixup import RunningMixup  # noqa: E402
 from hessiod.backends_mindspore.kronecker.spngd import SPNGD  # noqa: E402
 from hessiod.backends_mindspore.kronecker.thor import THOR  # noqa: E402
 from hessiod.backends_mindspore.logs import scalars  # noqa: E402
@@ -41,6 +42,7 @@ __all__ = [
     "Checkpoint",
     "DiagonalNewton",
     "Diagnostics",
+    "RunningMixup",
     "Sophia",
     "SophiaG",
     "SophiaH",

@@ -1,6 +1,7 @@
 """K-FAC, SP-NGD and THOR on MindSpore: dense solutions, torch's runs, policies, checkpoints, bad input."""
 
 import logging
+from random import Random
 
 import mindspore as ms
 import numpy as np
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from hessiod import torch as on_torch
 from hessiod.core import InvalidArgument, InvalidState, NonFinite
-from hessiod.mindspore import KFAC, SPNGD, THOR, TrainStep
+from hessiod.mindspore import KFAC, SPNGD, THOR, RunningMixup, TrainStep
 
 EVERY = dict(factor_every=1, inverse_every=1)
 KINDS = {
@@ -265,6 +266,33 @@ def test_recipes_of_damping_momentum_and_norms():
         seen.append(opt.damping)
     assert seen == pytest.approx([1e-2, 1e-3, 1e-4])
     assert np.linalg.norm(net[0].weight.asnumpy()) == pytest.approx(10**0.5, rel=1e-5)  # sqrt(2 * 5)
+    warming = SPNGD(small(), [0.0, 0.1], momentum=0.8, couple_momentum=True)
+    assert float(warming.group_values(0)["momentum"]) == 0.8  # nothing to be coupled to
+
+
+def test_running_mixup_is_the_formula_with_the_draws_of_python_and_resumes():
+    generator = np.random.default_rng(0)
+    batches = [(generator.normal(size=(4, 2)), np.eye(3)[generator.integers(3, size=4)]) for _ in range(5)]
+    batches = [(Tensor(x.astype(np.float32)), Tensor(y.astype(np.float32))) for x, y in batches]
+    mix, random, last = RunningMixup(0.4, seed=1), Random(1), None
+    for place, (x, y) in enumerate(batches):
+        if place == 3:
+            resumed = RunningMixup(0.4, seed=9)
+            resumed.load_state_dict(mix.state_dict())
+            mix = resumed
+        found = [part.asnumpy() for part in mix(x, y)]
+        given = [part.asnumpy().astype(np.float64) for part in (x, y)]
+        if last is not None:
+            share = random.betavariate(0.4, 0.4)
+            given = [share * new + (1.0 - share) * old for new, old in zip(given, last, strict=True)]
+        for one, other in zip(found, given, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+        last = given
+    assert (mix(x[:3], y[:3])[0].asnumpy() == x[:3].asnumpy()).all()  # the last batch of an epoch
+    with pytest.raises(
+        InvalidArgument, match=r"targets: found Int32, expected probabilities .* mindspore\.ops\.one_hot"
+    ):
+        mix(x, Tensor([1, 2, 0, 1], ms.int32))
 
 
 # MindSpore's habits
