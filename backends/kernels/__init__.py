@@ -13,6 +13,7 @@ from functools import cache
 
 from hessiod.backends.kernels.compiler import CompilerUnavailable, find
 from hessiod.backends.kernels.library import Sweep, common, compiled, first_nonfinite, inner_products, philox, squares
+from hessiod.backends.kernels.matrices import natural_gradients, second_moment, wide
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Kernel
 
@@ -23,8 +24,11 @@ __all__ = [
     "choice",
     "first_nonfinite",
     "inner_products",
+    "matrices_available",
+    "natural_gradients",
     "offered",
     "philox",
+    "second_moment",
     "squares",
     "sweep_for",
 ]
@@ -59,6 +63,22 @@ def offered() -> bool:
     try:
         return bool(find())
     except CompilerUnavailable:
+        return False
+
+
+def matrices_available() -> bool:
+    """Whether matrix products are to be compiled, can be, and are faster than a library's."""
+    return available() and _matrices_pay()
+
+
+@cache
+def _matrices_pay() -> bool:
+    try:
+        return wide()
+    except (CompilerUnavailable, OSError) as error:
+        if choice() == "compiled":
+            raise
+        LOG.warning("matrix products are slower than they could be: %s", error)
         return False
 
 

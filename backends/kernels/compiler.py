@@ -24,6 +24,8 @@ FLAGS = (
 """No flag lets the compiler change a result: none of -ffast-math is here but what concerns errno and traps."""
 
 OPENMP = "-fopenmp"
+FUSED = "-ffp-contract=fast"
+"""Behind ``FLAGS``, for matrix products: no two libraries for those agree on roundings anyway."""
 SECONDS = 120
 
 
@@ -62,19 +64,19 @@ def processor() -> str:
     return " ".join(line.strip() for line in lines if line.startswith(wanted))
 
 
-def compile_library(source: str, target: Path) -> None:
-    """Compile a shared library; without OpenMP, hence for one thread, where the compiler has none."""
+def compile_library(source: str, target: Path, *more: str) -> None:
+    """Compile a shared library with ``more`` flags; without OpenMP, hence for one thread, where there is none."""
     file = target.with_suffix(".cpp")
     file.write_text(source, encoding="utf-8")
     try:
-        errors = _call([*FLAGS, OPENMP], file, target)
-        if errors and _call(FLAGS, file, target):
+        errors = _call([*FLAGS, *more, OPENMP], file, target)
+        if errors and _call([*FLAGS, *more], file, target):
             raise CompilerUnavailable(f"{find()} cannot compile a kernel: {' '.join(errors.split())[:400]}")
     finally:
         file.unlink(missing_ok=True)
 
 
-def _call(flags: list[str] | tuple[str, ...], file: Path, target: Path) -> str:
+def _call(flags: list[str], file: Path, target: Path) -> str:
     """The compiler's complaint, or nothing."""
     command = [find(), *flags, str(file), "-o", str(target)]
     try:

@@ -58,6 +58,11 @@ def common_source() -> str:
     return "\n".join([*files, philox_source()])
 
 
+def matrices_source() -> str:
+    """The file with matrix products of the sizes of layers."""
+    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("prelude.cpp", "matrices.cpp"))
+
+
 def function(number: int, program: Program, dtypes: Mapping[str, str]) -> str:
     """The functions of one program."""
     graph, working = program.graph, "double" if dtypes["param"] == "float64" else "float"

@@ -17,10 +17,10 @@ DTYPED = ("param", "grad", "estimate")
 """Arrays whose dtype in memory is given; the others have the dtype that is calculated with."""
 
 
-def loaded(source: str) -> ctypes.CDLL:
-    """The library of a source, from the cache or compiled."""
-    name = disk.key(source, *compiler.FLAGS, compiler.OPENMP, compiler.identity())
-    return ctypes.CDLL(str(disk.library(name, lambda target: compiler.compile_library(source, target))))
+def loaded(source: str, *more: str) -> ctypes.CDLL:
+    """The library of a source, from the cache or compiled with ``more`` flags."""
+    name = disk.key(source, *compiler.FLAGS, *more, compiler.OPENMP, compiler.identity())
+    return ctypes.CDLL(str(disk.library(name, lambda target: compiler.compile_library(source, target, *more))))
 
 
 def table(values: Sequence[int]) -> array[int]:

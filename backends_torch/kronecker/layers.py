@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.kronecker.matrices import second_moment
 from hessiod.backends_torch.precision import widened
-from hessiod.core.kronecker import factors, inverses, precondition
+from hessiod.core.kronecker import inverses, precondition
 from hessiod.core.kronecker.owners import inverse_cost
 
 
@@ -52,6 +53,8 @@ class Layer:
 
     kind = "linear"
     statistics = ("a", "g")
+    one_matrix = True
+    """Whether its gradient is one matrix, between two inverses that are matrices."""
 
     def __init__(self, name: str, module: nn.Module, slots: list[Slot], label: str = "") -> None:
         self.name, self.modules, self.slots, self.label = name, [module], slots, label
@@ -61,6 +64,7 @@ class Layer:
         self._shape = weight.shape[0] // groups, weight[0].numel() + self.bias
         self._shapes = [slot.param[slot.rows].shape for slot in slots]
         self._reshaped = weight.dim() > 2
+        self.one_matrix = self.one_matrix and not self.lead
 
     @property
     def params(self) -> list[Tensor]:
@@ -70,13 +74,11 @@ class Layer:
     def inputs(self, module: nn.Module, x: Tensor) -> Seen:
         """The second moment of a forward's inputs."""
         rows = self._input_rows(module, widened(x.detach()))
-        if self.bias:
-            rows = factors.with_ones(xp, rows)
-        return Seen(factors.second_moment(xp, rows), rows.shape[-2])
+        return Seen(second_moment(rows, ones=self.bias), rows.shape[-2])
 
     def outputs(self, grad: Tensor, context: Any) -> Tensor:
         """The second moment of a backward's output gradients."""
-        return factors.second_moment(xp, self._output_rows(widened(grad)))
+        return second_moment(self._output_rows(widened(grad)))
 
     def _input_rows(self, module: nn.Module, x: Tensor) -> Tensor:
         return x.reshape(-1, x.shape[-1])
@@ -173,6 +175,7 @@ class Embedding(Layer):
     """``nn.Embedding``: A is diagonal, how often each token was used; rows of ``padding_idx`` count for nothing."""
 
     kind = "embedding"
+    one_matrix = False
 
     def inputs(self, module: Any, x: Tensor) -> Seen:
         """Counts of the tokens."""
@@ -189,7 +192,7 @@ class Embedding(Layer):
 
     def outputs(self, grad: Tensor, context: Tensor) -> Tensor:
         """The second moment over the tokens that are not padding."""
-        return factors.second_moment(xp, self._output_rows(widened(grad)) * context[:, None])
+        return second_moment(self._output_rows(widened(grad)) * context[:, None])
 
     def factor_shapes(self) -> dict[str, tuple[int, ...]]:
         """A is a vector."""

@@ -39,6 +39,7 @@ class Norm:
 
     kind = "unit-wise"
     statistics = ("f",)
+    one_matrix = False
 
     def __init__(self, name: str, module: Any, slots: list[Slot], roles: tuple[str, ...]) -> None:
         self.name, self.modules, self.slots, self.roles, self.label = name, [module], slots, roles, ""

@@ -23,9 +23,10 @@ from hessiod.backends_torch.kronecker.alone import Alone
 from hessiod.backends_torch.kronecker.capture import Capture
 from hessiod.backends_torch.kronecker.counter import Counter
 from hessiod.backends_torch.kronecker.directions import (
+    Directions,
+    NaturalGradients,
     change_of,
     first_unusable,
-    natural_gradients,
     trust_scale,
     wide,
 )
@@ -77,6 +78,7 @@ class KroneckerOptimizer(RuleOptimizer):
         self._built, self._grad_scaler, self._checked = True, given["grad_scaler"], list[Any]()
         self._ranks = self._processes(given)
         self._states = LayerStates(self, self._ranks.mine)
+        self._natural = NaturalGradients(self._ranks.own)
         self._due = Due(self._wanted)
         self._counter = Counter(settings["likelihood"], settings["reduction"])
         empirical = settings["fisher"] == "empirical"
@@ -243,11 +245,11 @@ class KroneckerOptimizer(RuleOptimizer):
             return
         fresh = self._ranks.agreed(lambda: self._refreshed(found)) or {}
         directions = self._directions(grads, fresh)
-        ways = {**grads, **directions}
+        ways = {**grads, **directions.found}
         moves = [members.along(ways) for members in work]
-        change = self._ranks.total(change_of(moves, grads, self.param_groups))
+        change = self._ranks.total(change_of(moves, directions.products, grads, self.param_groups))
         nu = trust_scale(change, self.param_groups[0]["kl_clip"])
-        usable = self._ranks.agreed(lambda: self._usable(seen, directions, nu))
+        usable = self._ranks.agreed(lambda: self._usable(seen, directions.found, nu))
         if usable is None:
             return
         for layer, new in fresh.items():
@@ -325,11 +327,11 @@ class KroneckerOptimizer(RuleOptimizer):
 
     def _directions(
         self, grads: Mapping[Tensor, Tensor], fresh: Mapping[AnyLayer, Mapping[str, Any]]
-    ) -> dict[Tensor, Tensor]:
+    ) -> Directions:
         def state_of(layer: AnyLayer) -> Mapping[str, Any]:
             return {**self._states[layer], **fresh[layer]} if layer in fresh else self._states[layer]
 
-        return natural_gradients(self._ranks.own, grads, state_of, self.param_groups[0]["damping"])
+        return self._natural(grads, state_of, self.param_groups[0]["damping"])
 
     def _usable(self, grads: Mapping[Tensor, Tensor], directions: Mapping[Tensor, Tensor], nu: float) -> float | None:
         """What directions are multiplied by; an error if one is not finite, or None if passing over was chosen."""

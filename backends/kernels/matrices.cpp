@@ -1,0 +1,224 @@
+// Matrix products of the sizes of layers, by rows; it comes behind prelude.cpp. Compiled with products and sums
+// contracted: a fused one rounds once.
+
+#include <memory>
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int BYTES = 64, ROWS = 8;
+#elif defined(__AVX__)
+constexpr int BYTES = 32, ROWS = 6;
+#else
+constexpr int BYTES = 16, ROWS = 4;
+#endif
+
+template <class T> struct Vector { typedef T Type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias)); };
+template <class T> constexpr int ENTRIES = BYTES / sizeof(T);  // of a vector
+template <class T> constexpr int WIDE = 2 * ENTRIES<T>;        // columns that are worked out at a time
+
+constexpr Index DEPTH = 256;       // products that are summed in registers; such sums are then added up
+constexpr Index WORTH_PACKING = 64;  // rows that a copied piece has to be multiplied by
+
+template <class T> struct Matrix {
+  const T* start;
+  Index row, column;    // how far apart rows and columns lie
+  bool padded = false;  // whether there are WIDE columns to read, whatever their number
+};
+
+// found = a b for ROWS rows of a and WIDE columns of b; the sums stay in registers.
+template <class T>
+inline void tile(Index depth, const T* const* a, Index step, const T* b, Index row_b, T* found, Index row) {
+  using V = typename Vector<T>::Type;
+  V sums[ROWS][2] = {};
+  for (Index k = 0; k < depth; ++k) {
+    const V* columns = (const V*)(b + k * row_b);
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; ++i) {
+      const V entry = a[i][k * step] - V{};
+      sums[i][0] += entry * columns[0];
+      sums[i][1] += entry * columns[1];
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < ROWS; ++i) {
+    V* to = (V*)(found + i * row);
+    to[0] = sums[i][0], to[1] = sums[i][1];
+  }
+}
+
+// c = a b, or c += a b, for at most WIDE columns and at most DEPTH rows of b.
+template <class T>
+void panel(Index rows, Index columns, Index depth, Matrix<T> a, Matrix<T> b, T* c, Index row_c, bool add) {
+  T packed[DEPTH * WIDE<T>], found[ROWS * WIDE<T>];
+  if (!b.padded && (columns < WIDE<T> || rows >= WORTH_PACKING)) {
+    for (Index k = 0; k < depth; ++k) {
+      T* to = std::copy_n(b.start + k * b.row, columns, packed + k * WIDE<T>);
+      std::fill_n(to, WIDE<T> - columns, T(0));
+    }
+    b = {packed, WIDE<T>, 1};
+  }
+  for (Index top = 0; top < rows; top += ROWS) {
+    const Index height = std::min<Index>(ROWS, rows - top);
+    const T* starts[ROWS];
+    for (int i = 0; i < ROWS; ++i) starts[i] = a.start + (top + std::min<Index>(i, height - 1)) * a.row;
+    T* to = c + top * row_c;
+    if (!add && height == ROWS && columns == WIDE<T>) {
+      tile(depth, starts, a.column, b.start, b.row, to, row_c);
+      continue;
+    }
+    tile(depth, starts, a.column, b.start, b.row, found, WIDE<T>);
+    for (Index i = 0; i < height; ++i)
+      for (Index j = 0; j < columns; ++j)
+        to[i * row_c + j] = found[i * WIDE<T> + j] + (add ? to[i * row_c + j] : T(0));
+  }
+}
+
+// c = a b for at most WIDE columns.
+template <class T>
+void multiply(Index rows, Index columns, Index depth, Matrix<T> a, Matrix<T> b, T* c, Index row_c) {
+  for (Index first = 0; first < depth; first += DEPTH) {
+    panel(rows, columns, std::min(DEPTH, depth - first), a, b, c, row_c, first > 0);
+    a.start += DEPTH * a.column, b.start += DEPTH * b.row;
+  }
+}
+
+template <class T> T dot(const T* x, const T* y, Index n) {
+  T lanes[2 * LANES] = {};
+  const Index whole = n - n % (2 * LANES);
+  for (Index start = 0; start < whole; start += 2 * LANES) {
+#pragma omp simd
+    for (int j = 0; j < 2 * LANES; ++j) lanes[j] += x[start + j] * y[start + j];
+  }
+  for (Index i = whole; i < n; ++i) lanes[i - whole] += x[i] * y[i];
+  for (int half = LANES; half > 0; half /= 2)
+    for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+  return lanes[0];
+}
+
+// found = a x with a symmetric.
+template <class T> void symmetric_times(Index n, const T* a, const T* x, T* __restrict found) {
+  std::fill_n(found, n, T(0));
+  for (Index k = 0; k < n; ++k)
+    for (Index j = 0; j < n; ++j) found[j] += x[k] * a[k * n + j];
+}
+
+// A second moment. With ones each row has a last entry of 1: the moment's last row and column are the sums of rows.
+template <class T> void moment(Index rows, Index size, bool ones, const T* x, T* found, Index threads) {
+  const Index width = size + ones;
+  for (Index first = 0; first < rows; first += DEPTH) {
+    const Index depth = std::min(DEPTH, rows - first);
+    const T* part = x + first * size;
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+    for (Index left = 0; left < size; left += WIDE<T>) {  // columns from the first row to the diagonal
+      const Index columns = std::min<Index>(WIDE<T>, size - left);
+      const Matrix<T> left_side = {part, 1, size}, right_side = {part + left, size, 1};
+      panel(left + columns, columns, depth, left_side, right_side, found + left, width, first > 0);
+    }
+    if (!ones) continue;
+    T* sums = found + size * width;
+    std::vector<T> own(size, T(0));
+    for (Index row = 0; row < depth; ++row)
+      for (Index j = 0; j < size; ++j) own[j] += part[row * size + j];
+    for (Index j = 0; j < size; ++j) sums[j] = first > 0 ? sums[j] + own[j] : own[j];
+  }
+  if (rows == 0) std::fill_n(found, width * width, T(0));
+  for (Index i = 0; i < size; ++i)
+    for (Index j = 0; j < i; ++j) found[i * width + j] = found[j * width + i];
+  if (!ones) return;
+  for (Index i = 0; i < size; ++i) found[i * width + size] = found[size * width + i];
+  found[width * width - 1] = T(rows);
+}
+
+struct Layer {
+  Index kind, out, in;           // 0 float32, 1 float64; the weight's sizes
+  Index block_a, block_g;        // sizes of the blocks of the inverses, the last of which may be smaller
+  Index first_a, first_g;        // where they stand among all blocks
+  Index grad, grad_bias;         // addresses; 0 where there is no bias
+  Index found, found_bias;
+};
+
+// Columns [left, left + columns) of G^-1 W A^-1, and their inner product with the gradient.
+template <class T>
+double weight(const Layer& layer, const void* const* blocks, Index left, Index columns, T* right) {
+  const Index out = layer.out, in = layer.in, number = left / layer.block_a, start = number * layer.block_a;
+  const Index size = std::min(layer.block_a, in + (layer.grad_bias != 0) - start), own = std::min(size, in - start);
+  const T *grad = (const T*)layer.grad, *bias = (const T*)layer.grad_bias;
+  const T* inverse = (const T*)blocks[layer.first_a + number] + left - start;
+  T* found = (T*)layer.found + left;
+  multiply(out, columns, own, Matrix<T>{grad + start, in, 1}, Matrix<T>{inverse, size, 1}, right, WIDE<T>);
+  if (size > own)
+    for (Index i = 0; i < out; ++i)
+      for (Index j = 0; j < columns; ++j) right[i * WIDE<T> + j] += bias[i] * inverse[own * size + j];
+  double product = 0;
+  for (Index top = 0, place = layer.first_g; top < out; top += layer.block_g, ++place) {
+    const Index height = std::min(layer.block_g, out - top);
+    const Matrix<T> block = {(const T*)blocks[place], height, 1}, below = {right + top * WIDE<T>, WIDE<T>, 1, true};
+    multiply(height, columns, height, block, below, found + top * in, in);
+  }
+  double sums[WIDE<T>] = {};
+  for (Index i = 0; i < out; ++i)
+    for (Index j = 0; j < columns; ++j) sums[j] += double(found[i * in + j]) * double(grad[i * in + left + j]);
+  for (Index j = 0; j < columns; ++j) product += sums[j];
+  return product;
+}
+
+// The same for the bias, the last column.
+template <class T> double bias(const Layer& layer, const void* const* blocks, T* right) {
+  const Index out = layer.out, in = layer.in, number = in / layer.block_a, start = number * layer.block_a;
+  const T *grad = (const T*)layer.grad + start, *given = (const T*)layer.grad_bias;
+  const T* last = (const T*)blocks[layer.first_a + number] + (in - start) * (in - start + 1);  // row, as it is symmetric
+  T* found = (T*)layer.found_bias;
+  for (Index i = 0; i < out; ++i) right[i] = dot(grad + i * in, last, in - start) + given[i] * last[in - start];
+  double product = 0;
+  for (Index top = 0, place = layer.first_g; top < out; top += layer.block_g, ++place) {
+    const Index height = std::min(layer.block_g, out - top);
+    symmetric_times(height, (const T*)blocks[place], right + top, found + top);
+  }
+  for (Index i = 0; i < out; ++i) product += double(found[i]) * double(given[i]);
+  return product;
+}
+
+struct Part { Index layer, left, columns; };  // no columns: the bias
+
+template <class T> void work(const Layer& layer, const void* const* blocks, const Part& part, double* product) {
+  const std::unique_ptr<T[]> right(new T[layer.out * WIDE<T>]);
+  *product = part.columns ? weight(layer, blocks, part.left, part.columns, right.get()) : bias(layer, blocks, right.get());
+}
+
+}  // namespace
+
+// How many bytes of a row are worked on at a time.
+extern "C" Index hessiod_vector_bytes() { return BYTES; }
+
+extern "C" void hessiod_moment(Index kind, Index rows, Index size, Index ones, const void* x, void* found,
+                               Index threads) {
+  if (kind == 0)
+    moment(rows, size, ones != 0, static_cast<const float*>(x), static_cast<float*>(found), threads);
+  else
+    moment(rows, size, ones != 0, static_cast<const double*>(x), static_cast<double*>(found), threads);
+}
+
+// products[2 l] and [2 l + 1] are <V, grad> of the weight and of the bias of layer l. It does not depend on threads.
+extern "C" void hessiod_natural(Index count, const Layer* layers, const void* const* blocks, double* products,
+                                Index threads) {
+  std::vector<Part> parts;
+  for (Index number = 0; number < count; ++number) {
+    const Layer& layer = layers[number];
+    const Index wide = layer.kind == 0 ? WIDE<float> : WIDE<double>;
+    for (Index start = 0; start < layer.in; start += layer.block_a)
+      for (Index left = start, end = std::min(start + layer.block_a, layer.in); left < end; left += wide)
+        parts.push_back({number, left, std::min(wide, end - left)});
+    if (layer.grad_bias) parts.push_back({number, 0, 0});
+  }
+  const Index all = Index(parts.size());
+  std::vector<double> found(all);
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+  for (Index place = 0; place < all; ++place) {
+    const Part& part = parts[place];
+    const Layer& layer = layers[part.layer];
+    (layer.kind == 0 ? work<float> : work<double>)(layer, blocks, part, &found[place]);
+  }
+  std::fill(products, products + 2 * count, 0.0);
+  for (Index place = 0; place < all; ++place) products[2 * parts[place].layer + !parts[place].columns] += found[place];
+}

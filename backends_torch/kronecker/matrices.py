@@ -1,0 +1,96 @@
+"""Second moments and natural gradients by compiled matrix products, where the machine and the tensors are such."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessiod.backends import kernels
+from hessiod.backends.kernels.matrices import FIELDS
+from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.arrays import DTYPES, Arrays
+from hessiod.backends_torch.plans import same
+from hessiod.core.kronecker import factors
+
+KINDS = {torch.float32: 0, torch.float64: 1}
+
+Inverses = tuple[Sequence[Tensor], Sequence[Tensor]]
+"""Those of A and of G, in blocks."""
+
+
+def second_moment(rows: Tensor, *, ones: bool = False) -> Tensor:
+    """``sum_rows r r'`` of ``[..., R, d]`` in float32 or float64; with ``ones`` each row has a last entry of 1.
+
+    >>> second_moment(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), ones=True)
+    tensor([[10., 14.,  4.],
+            [14., 20.,  6.],
+            [ 4.,  6.,  2.]])
+    """
+    plain = type(rows) is Tensor and rows.is_cpu and rows.dtype in KINDS and rows.is_contiguous() and not rows.is_neg()
+    if not plain or rows.dim() != 2 or not kernels.matrices_available():
+        return factors.second_moment(xp, factors.with_ones(xp, rows) if ones else rows)
+    number, size = rows.shape
+    found = rows.new_empty((size + ones, size + ones))
+    threads = torch.get_num_threads()
+    kernels.second_moment(number, size, rows.data_ptr(), found.data_ptr(), DTYPES[rows.dtype], threads, ones=ones)
+    return found
+
+
+class Together:
+    """The natural gradients of many layers by one call. What stays from step to step is worked out once."""
+
+    def __init__(self) -> None:
+        self.layers, self.blocks = list[Any](), list[Tensor]()
+        self.dtypes: list[torch.dtype] | None = None
+        self.table, self.places = array("q"), list[tuple[int, int]]()
+
+    def __call__(
+        self, layers: Sequence[Any], inverses: Sequence[Inverses], grads: Sequence[Tensor]
+    ) -> tuple[Sequence[Tensor], list[float]] | None:
+        """The natural gradients and ``<V, grad>`` of the layers' slots; None where compiled products do not take these.
+
+        Args:
+            layers: those of one matrix.
+            inverses: each one's.
+            grads: of their slots, one layer after another.
+        """
+        if not layers or not kernels.matrices_available():
+            return None
+        blocks = [block for pair in inverses for part in pair for block in part]
+        if not (same(blocks, self.blocks) and same(layers, self.layers)):
+            self._look(layers, inverses, blocks)
+        given = Arrays(grads)
+        if given.layouts[2] != self.dtypes or not taken(given):
+            return None
+        found = Arrays(list(map(torch.empty_like, grads)))
+        for (layer, bias), here, there in zip(self.places, given.addresses, found.addresses, strict=True):
+            self.table[FIELDS * layer + 7 + bias], self.table[FIELDS * layer + 9 + bias] = here, there
+        products = kernels.natural_gradients(self.table, Arrays(blocks).addresses, torch.get_num_threads())
+        return found.tensors, [products[2 * layer + bias] for layer, bias in self.places]
+
+    def _look(self, layers: Sequence[Any], inverses: Sequence[Inverses], blocks: list[Tensor]) -> None:
+        """Work out the table, but for the addresses of gradients and results."""
+        self.layers, self.blocks, self.dtypes = list(layers), blocks, None
+        if not taken(Arrays(blocks)):
+            return
+        dtypes, first_a = list[torch.dtype](), 0
+        self.table, self.places = array("q"), []
+        for number, (layer, (a, g)) in enumerate(zip(layers, inverses, strict=True)):
+            dtype, (out, size), first_g = a[0].dtype, layer.shape, first_a + len(a)
+            if any(block.dtype != dtype for block in (*a, *g)):
+                return
+            sizes = out, size - layer.bias, a[0].shape[-1], g[0].shape[-1]
+            self.table.extend((KINDS[dtype], *sizes, first_a, first_g, 0, 0, 0, 0))
+            self.places += [(number, bias) for bias in range(len(layer.slots))]
+            dtypes += [dtype] * len(layer.slots)
+            first_a = first_g + len(g)
+        self.dtypes = dtypes
+
+
+def taken(arrays: Arrays) -> bool:
+    """Whether compiled matrix products take these tensors."""
+    return arrays.plain and all(arrays.contiguous) and KINDS.keys() >= set(arrays.layouts[2])
