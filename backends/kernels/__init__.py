@@ -13,7 +13,7 @@ from functools import cache
 
 from hessiod.backends.kernels.compiler import CompilerUnavailable, find
 from hessiod.backends.kernels.library import Sweep, common, compiled, first_nonfinite, inner_products, philox, squares
-from hessiod.backends.kernels.matrices import natural_gradients, second_moment, wide
+from hessiod.backends.kernels.matrices import damped_inverse, natural_gradients, second_moment, wide
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Kernel
 
@@ -22,6 +22,7 @@ __all__ = [
     "Sweep",
     "available",
     "choice",
+    "damped_inverse",
     "first_nonfinite",
     "inner_products",
     "matrices_available",

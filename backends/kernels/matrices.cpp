@@ -1,6 +1,7 @@
 // Matrix products of the sizes of layers, by rows; it comes behind prelude.cpp. Compiled with products and sums
 // contracted: a fused one rounds once.
 
+#include <limits>
 #include <memory>
 
 namespace {
@@ -103,6 +104,15 @@ template <class T> void symmetric_times(Index n, const T* a, const T* x, T* __re
     for (Index j = 0; j < n; ++j) found[j] += x[k] * a[k * n + j];
 }
 
+// The lower triangle becomes that of a symmetric matrix; in squares, as columns are slow to read.
+template <class T> void mirror(Index n, T* a) {
+  constexpr Index SIDE = 16;
+  for (Index top = 0; top < n; top += SIDE)
+    for (Index left = 0; left <= top; left += SIDE)
+      for (Index i = top; i < std::min(top + SIDE, n); ++i)
+        for (Index j = left; j < std::min(left + SIDE, i); ++j) a[i * n + j] = a[j * n + i];
+}
+
 // A second moment. With ones each row has a last entry of 1: the moment's last row and column are the sums of rows.
 template <class T> void moment(Index rows, Index size, bool ones, const T* x, T* found, Index threads) {
   const Index width = size + ones;
@@ -123,11 +133,83 @@ template <class T> void moment(Index rows, Index size, bool ones, const T* x, T*
     for (Index j = 0; j < size; ++j) sums[j] = first > 0 ? sums[j] + own[j] : own[j];
   }
   if (rows == 0) std::fill_n(found, width * width, T(0));
-  for (Index i = 0; i < size; ++i)
-    for (Index j = 0; j < i; ++j) found[i * width + j] = found[j * width + i];
-  if (!ones) return;
-  for (Index i = 0; i < size; ++i) found[i * width + size] = found[size * width + i];
-  found[width * width - 1] = T(rows);
+  if (ones) {
+    for (Index i = 0; i < size; ++i) found[i * width + size] = found[size * width + i];
+    found[width * width - 1] = T(rows);
+  }
+  mirror(width, found);
+}
+
+constexpr Index STEP = 32;  // rows that are eliminated at a time
+
+// A symmetric matrix of at most STEP rows becomes its inverse by Gauss-Jordan steps ("sweeps"); false unless it is
+// positive definite, which it is if all pivots are positive.
+template <class T> bool swept(Index n, T* a) {
+  for (Index k = 0; k < n; ++k) {
+    T row[STEP];
+    std::copy_n(a + k * STEP, n, row);
+    if (!(row[k] > 0)) return false;
+    const T pivot = 1 / row[k];
+    for (Index i = 0; i < n; ++i) {
+      if (i == k) continue;
+      const T share = row[i] * pivot;
+      for (Index j = 0; j < n; ++j) a[i * STEP + j] -= share * row[j];
+      a[i * STEP + k] = share;
+    }
+    for (Index j = 0; j < n; ++j) a[k * STEP + j] = row[j] * pivot;
+    a[k * STEP + k] = -pivot;
+  }
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < n; ++j) a[i * STEP + j] = -a[i * STEP + j];
+  return true;
+}
+
+// The same in blocks, on the upper triangle: of a symmetric matrix no pivots need be looked for (Peters and Wilkinson,
+// 1975), and nearly all of the work is products. With P the block's inverse and L its columns,
+//   block <- -P,   its columns <- L P,   the others <- others - L P L',   which after all blocks is minus the inverse.
+template <class T> bool inverted(Index n, T* a, Index threads) {
+  std::vector<T> right(n * STEP), across(n * STEP);  // - L P by rows, and L' by rows
+  T block[STEP * STEP], columns[STEP * STEP];
+  for (Index start = 0; start < n; start += STEP) {
+    const Index width = std::min(STEP, n - start), end = start + width;
+    for (Index k = 0; k < width; ++k) {
+      for (Index i = 0; i < start; ++i) across[k * n + i] = a[i * n + start + k];
+      std::fill_n(&across[k * n + start], width, T(0));  // the block itself stays out of the update
+      std::copy_n(a + (start + k) * n + end, n - end, &across[k * n + end]);
+      for (Index j = k; j < width; ++j) block[k * STEP + j] = block[j * STEP + k] = a[(start + k) * n + start + j];
+    }
+    if (!swept(width, block)) return false;
+    for (Index i = 0; i < width * STEP; ++i) columns[i] = -block[i];
+    for (Index left = 0; left < width; left += WIDE<T>)
+      multiply(n, std::min<Index>(WIDE<T>, width - left), width, Matrix<T>{across.data(), 1, n},
+               Matrix<T>{columns + left, STEP, 1}, right.data() + left, STEP);
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+    for (Index left = 0; left < n; left += WIDE<T>) {
+      const Index wide = std::min<Index>(WIDE<T>, n - left);
+      panel(left + wide, wide, width, Matrix<T>{right.data(), STEP, 1}, Matrix<T>{&across[left], n, 1}, a + left, n, true);
+    }
+    for (Index k = 0; k < width; ++k) {
+      for (Index i = 0; i < start; ++i) a[i * n + start + k] = -right[i * STEP + k];
+      for (Index i = end; i < n; ++i) a[(start + k) * n + i] = -right[i * STEP + k];
+      for (Index j = k; j < width; ++j) a[(start + k) * n + start + j] = -block[k * STEP + j];
+    }
+  }
+  return true;
+}
+
+// The inverse of a damped factor, whose rows lie so far apart; NaN where it is not positive definite.
+template <class T> void inverse(Index n, const T* factor, Index row, T damping, T* found, Index threads) {
+  for (Index i = 0; i < n; ++i) {
+    std::copy_n(factor + i * row, n, found + i * n);
+    found[i * n + i] += damping;
+  }
+  if (!inverted(n, found, threads)) {
+    std::fill_n(found, n * n, std::numeric_limits<T>::quiet_NaN());
+    return;
+  }
+  for (Index i = 0; i < n; ++i)
+    for (Index j = i; j < n; ++j) found[i * n + j] = -found[i * n + j];
+  mirror(n, found);
 }
 
 struct Layer {
@@ -197,6 +279,14 @@ extern "C" void hessiod_moment(Index kind, Index rows, Index size, Index ones, c
     moment(rows, size, ones != 0, static_cast<const float*>(x), static_cast<float*>(found), threads);
   else
     moment(rows, size, ones != 0, static_cast<const double*>(x), static_cast<double*>(found), threads);
+}
+
+extern "C" void hessiod_inverse(Index kind, Index n, const void* factor, Index row, double damping, void* found,
+                                Index threads) {
+  if (kind == 0)
+    inverse(n, static_cast<const float*>(factor), row, float(damping), static_cast<float*>(found), threads);
+  else
+    inverse(n, static_cast<const double*>(factor), row, damping, static_cast<double*>(found), threads);
 }
 
 // products[2 l] and [2 l + 1] are <V, grad> of the weight and of the bias of layer l. It does not depend on threads.

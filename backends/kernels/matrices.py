@@ -21,6 +21,8 @@ def matrices() -> ctypes.CDLL:
     library.hessiod_vector_bytes.restype = count
     library.hessiod_moment.argtypes = [*[count] * 4, pointers, pointers, count]
     library.hessiod_moment.restype = None
+    library.hessiod_inverse.argtypes = [count, count, pointers, count, ctypes.c_double, pointers, count]
+    library.hessiod_inverse.restype = None
     library.hessiod_natural.argtypes = [count, *[pointers] * 3, count]
     library.hessiod_natural.restype = None
     return library
@@ -45,6 +47,19 @@ def second_moment(
     [10.0, 14.0, 4.0, 14.0, 20.0, 6.0, 4.0, 6.0, 2.0]
     """
     matrices().hessiod_moment(cpp.KINDS[dtype], rows, size, ones, pointer, found, threads)
+
+
+def damped_inverse(size: int, factor: int, row: int, damping: float, found: int, dtype: str, threads: int) -> None:
+    """``(A + damping I)^-1`` to ``found``, dense and exactly symmetric; NaN where A is not positive definite with it.
+
+    The rows of A, at ``factor``, lie ``row`` entries apart. It does not depend on the number of threads.
+
+    >>> a, found = array("d", [1.0, 1.0, 1.0, 1.0]), array("d", bytes(32))
+    >>> damped_inverse(2, a.buffer_info()[0], 2, 1.0, found.buffer_info()[0], "float64", threads=1)
+    >>> [round(entry, 6) for entry in found]
+    [0.666667, -0.333333, -0.333333, 0.666667]
+    """
+    matrices().hessiod_inverse(cpp.KINDS[dtype], size, factor, row, damping, found, threads)
 
 
 def natural_gradients(layers: Sequence[int], blocks: Sequence[int], threads: int) -> array[float]:

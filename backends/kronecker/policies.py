@@ -38,18 +38,21 @@ class Fixed(Policy):
         return fixed.due(step, group["inverse_every"])
 
     def fold(
-        self, layer: Any, state: State, found: Mapping[str, Any], step: int, group: Group
+        self, layer: Any, state: State, found: Mapping[str, Any], step: int, group: Group, average: Any = None
     ) -> tuple[dict[str, Any], bool]:
-        """The state's new entries, and whether the layer is to be inverted."""
-        refreshes = state.get("refreshes", 0)
+        """The state's new entries, and whether the layer is to be inverted.
+
+        ``average`` stands for :func:`hessiod.core.kronecker.factors.average`, for a backend that takes all together.
+        """
+        average, refreshes = average or factors.average, state.get("refreshes", 0)
         if not found:
             return {}, self.inverts(step, group)
         refreshes += 1
         scalars = factors.average_scalars(decay=group["factor_decay"], refreshes=refreshes)
         new: dict[str, Any] = {"refreshes": refreshes}
         for name, statistic in found.items():
-            earlier = state.get(f"factor_{name}", statistic)
-            new[f"factor_{name}"] = factors.average(self.xp, earlier, statistic, **scalars)
+            earlier = state.get(f"factor_{name}")
+            new[f"factor_{name}"] = statistic if earlier is None else average(self.xp, earlier, statistic, **scalars)
         return new, fixed.inverse_due(step, group["inverse_every"], refreshes)
 
 
@@ -61,7 +64,7 @@ class Stale(Policy):
         return tuple(name for name in layer.statistics if self._interval(state, name).due(step))
 
     def fold(
-        self, layer: Any, state: State, found: Mapping[str, Any], step: int, group: Group
+        self, layer: Any, state: State, found: Mapping[str, Any], step: int, group: Group, average: Any = None
     ) -> tuple[dict[str, Any], bool]:
         """The new statistics in the place of the old, which are kept to compare the next with."""
         new: dict[str, Any] = {}
@@ -89,7 +92,7 @@ class Trace(Policy):
         return layer.statistics if self._check(state).due(step) else ()
 
     def fold(
-        self, layer: Any, state: State, found: Mapping[str, Any], step: int, group: Group
+        self, layer: Any, state: State, found: Mapping[str, Any], step: int, group: Group, average: Any = None
     ) -> tuple[dict[str, Any], bool]:
         """The new statistics if the layer is refreshed, and when it is looked at next."""
         if not found:

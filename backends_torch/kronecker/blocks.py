@@ -12,10 +12,11 @@ from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.fast import first_nonfinite
 from hessiod.backends_torch.kronecker.discover import AnyLayer
+from hessiod.backends_torch.kronecker.matrices import INVERSES
 from hessiod.backends_torch.kronecker.norms import Norm
 from hessiod.core.errors import NonFinite
 from hessiod.core.kronecker import damping as damp
-from hessiod.core.kronecker.inverses import INVERSES, block_inverses
+from hessiod.core.kronecker.inverses import block_inverses
 
 LOG = logging.getLogger("hessiod")
 

@@ -14,7 +14,7 @@ from hessiod.backends.kernels.matrices import FIELDS
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.arrays import DTYPES, Arrays
 from hessiod.backends_torch.plans import same
-from hessiod.core.kronecker import factors
+from hessiod.core.kronecker import factors, inverses
 
 KINDS = {torch.float32: 0, torch.float64: 1}
 
@@ -38,6 +38,25 @@ def second_moment(rows: Tensor, *, ones: bool = False) -> Tensor:
     threads = torch.get_num_threads()
     kernels.second_moment(number, size, rows.data_ptr(), found.data_ptr(), DTYPES[rows.dtype], threads, ones=ones)
     return found
+
+
+def cholesky_inverse(xp: Any, factor: Tensor, damping: Tensor) -> Tensor:
+    """``(A + damping I)^-1``, in compiled code by Gauss-Jordan steps; NaN where that is not positive definite.
+
+    >>> cholesky_inverse(xp, torch.ones(2, 2, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64))
+    tensor([[ 0.6667, -0.3333],
+            [-0.3333,  0.6667]], dtype=torch.float64)
+    """
+    plain = type(factor) is Tensor and factor.is_cpu and factor.dtype in KINDS and factor.dim() == 2
+    if not plain or factor.stride(1) != 1 or not kernels.matrices_available():
+        return inverses.cholesky_inverse(xp, factor, damping)
+    size, found = factor.shape[0], factor.new_empty(factor.shape)
+    places = factor.data_ptr(), factor.stride(0), damping.item(), found.data_ptr()
+    kernels.damped_inverse(size, *places, DTYPES[factor.dtype], torch.get_num_threads())
+    return found
+
+
+INVERSES = {**inverses.INVERSES, "cholesky": cholesky_inverse}
 
 
 class Together:

@@ -20,6 +20,7 @@ from hessiod.backends_torch.curvature import GaussNewtonBartlett, check_loss
 from hessiod.backends_torch.fast import advance
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.alone import Alone
+from hessiod.backends_torch.kronecker.averages import Averages
 from hessiod.backends_torch.kronecker.capture import Capture
 from hessiod.backends_torch.kronecker.counter import Counter
 from hessiod.backends_torch.kronecker.directions import (
@@ -313,14 +314,16 @@ class KroneckerOptimizer(RuleOptimizer):
         layers = self._ranks.own if self.policy.inverts(step, group) else [la for la in self._ranks.own if la in found]
         settings = blocks.Settings(group["damping"], group["inverse"], group["block_size"])
         fresh, factors = dict[AnyLayer, dict[str, Any]](), dict[AnyLayer, tuple[Tensor, Tensor]]()
+        averages = Averages()
         for layer in layers:
             state = self._states[layer]
-            new, invert = self.policy.fold(layer, state, found.get(layer, {}), step, group)
+            new, invert = self.policy.fold(layer, state, found.get(layer, {}), step, group, averages.put_off)
             a, g = (new.get(name, state.get(name)) for name in ("factor_a", "factor_g"))
             if invert and a is not None and g is not None:
                 factors[layer] = a, g
             if new:
                 fresh[layer] = new
+        averages.finish()
         for layer, inverses in blocks.inverted(factors, settings).items():
             fresh[layer] = {**fresh.get(layer, {}), **inverses}
         return fresh
