@@ -43,8 +43,9 @@ class Members:
 
     def along(self, directions: Mapping[Tensor, Tensor]) -> Members:
         """Those that have a direction, and it in the place of the gradient."""
-        params = [param for param in self.params if param in directions]
-        return Members(self.group, params, Arrays([directions[param] for param in params]))
+        ways = zip(self.params, map(directions.get, self.params), strict=True)
+        known = [(param, way) for param, way in ways if way is not None]
+        return Members(self.group, [param for param, _ in known], Arrays([way for _, way in known]))
 
 
 def advance(

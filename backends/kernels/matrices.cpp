@@ -216,26 +216,30 @@ struct Layer {
   Index kind, out, in;           // 0 float32, 1 float64; the weight's sizes
   Index block_a, block_g;        // sizes of the blocks of the inverses, the last of which may be smaller
   Index first_a, first_g;        // where they stand among all blocks
-  Index grad, grad_bias;         // addresses; 0 where there is no bias
-  Index found, found_bias;
+  Index first, bias;             // where the weight stands among all gradients, and whether the bias is behind it
+};
+
+struct Memory {
+  const void* const *grads, *const *blocks;
+  void* const* found;
 };
 
 // Columns [left, left + columns) of G^-1 W A^-1, and their inner product with the gradient.
-template <class T>
-double weight(const Layer& layer, const void* const* blocks, Index left, Index columns, T* right) {
+template <class T> double weight(const Layer& layer, const Memory& memory, Index left, Index columns, T* right) {
   const Index out = layer.out, in = layer.in, number = left / layer.block_a, start = number * layer.block_a;
-  const Index size = std::min(layer.block_a, in + (layer.grad_bias != 0) - start), own = std::min(size, in - start);
-  const T *grad = (const T*)layer.grad, *bias = (const T*)layer.grad_bias;
-  const T* inverse = (const T*)blocks[layer.first_a + number] + left - start;
-  T* found = (T*)layer.found + left;
+  const Index size = std::min(layer.block_a, in + layer.bias - start), own = std::min(size, in - start);
+  const T *grad = (const T*)memory.grads[layer.first], *inverse = (const T*)memory.blocks[layer.first_a + number];
+  T* found = (T*)memory.found[layer.first] + left;
+  inverse += left - start;
   multiply(out, columns, own, Matrix<T>{grad + start, in, 1}, Matrix<T>{inverse, size, 1}, right, WIDE<T>);
-  if (size > own)
+  const T* bias = size > own ? (const T*)memory.grads[layer.first + 1] : nullptr;
+  if (bias)
     for (Index i = 0; i < out; ++i)
       for (Index j = 0; j < columns; ++j) right[i * WIDE<T> + j] += bias[i] * inverse[own * size + j];
   double product = 0;
   for (Index top = 0, place = layer.first_g; top < out; top += layer.block_g, ++place) {
     const Index height = std::min(layer.block_g, out - top);
-    const Matrix<T> block = {(const T*)blocks[place], height, 1}, below = {right + top * WIDE<T>, WIDE<T>, 1, true};
+    const Matrix<T> block = {(const T*)memory.blocks[place], height, 1}, below = {right + top * WIDE<T>, WIDE<T>, 1, true};
     multiply(height, columns, height, block, below, found + top * in, in);
   }
   double sums[WIDE<T>] = {};
@@ -246,16 +250,17 @@ double weight(const Layer& layer, const void* const* blocks, Index left, Index c
 }
 
 // The same for the bias, the last column.
-template <class T> double bias(const Layer& layer, const void* const* blocks, T* right) {
+template <class T> double bias(const Layer& layer, const Memory& memory, T* right) {
   const Index out = layer.out, in = layer.in, number = in / layer.block_a, start = number * layer.block_a;
-  const T *grad = (const T*)layer.grad + start, *given = (const T*)layer.grad_bias;
-  const T* last = (const T*)blocks[layer.first_a + number] + (in - start) * (in - start + 1);  // row, as it is symmetric
-  T* found = (T*)layer.found_bias;
+  const T *grad = (const T*)memory.grads[layer.first] + start, *given = (const T*)memory.grads[layer.first + 1];
+  const T* last = (const T*)memory.blocks[layer.first_a + number];
+  last += (in - start) * (in - start + 1);  // its last row, as it is symmetric
+  T* found = (T*)memory.found[layer.first + 1];
   for (Index i = 0; i < out; ++i) right[i] = dot(grad + i * in, last, in - start) + given[i] * last[in - start];
   double product = 0;
   for (Index top = 0, place = layer.first_g; top < out; top += layer.block_g, ++place) {
     const Index height = std::min(layer.block_g, out - top);
-    symmetric_times(height, (const T*)blocks[place], right + top, found + top);
+    symmetric_times(height, (const T*)memory.blocks[place], right + top, found + top);
   }
   for (Index i = 0; i < out; ++i) product += double(found[i]) * double(given[i]);
   return product;
@@ -263,9 +268,9 @@ template <class T> double bias(const Layer& layer, const void* const* blocks, T*
 
 struct Part { Index layer, left, columns; };  // no columns: the bias
 
-template <class T> void work(const Layer& layer, const void* const* blocks, const Part& part, double* product) {
+template <class T> double work(const Layer& layer, const Memory& memory, const Part& part) {
   const std::unique_ptr<T[]> right(new T[layer.out * WIDE<T>]);
-  *product = part.columns ? weight(layer, blocks, part.left, part.columns, right.get()) : bias(layer, blocks, right.get());
+  return part.columns ? weight(layer, memory, part.left, part.columns, right.get()) : bias(layer, memory, right.get());
 }
 
 }  // namespace
@@ -289,9 +294,10 @@ extern "C" void hessiod_inverse(Index kind, Index n, const void* factor, Index r
     inverse(n, static_cast<const double*>(factor), row, damping, static_cast<double*>(found), threads);
 }
 
-// products[2 l] and [2 l + 1] are <V, grad> of the weight and of the bias of layer l. It does not depend on threads.
-extern "C" void hessiod_natural(Index count, const Layer* layers, const void* const* blocks, double* products,
-                                Index threads) {
+// products are <V, grad> of each gradient, all zero before. They do not depend on threads.
+extern "C" void hessiod_natural(Index count, const Layer* layers, const void* const* blocks, const void* const* grads,
+                                void* const* found, double* products, Index threads) {
+  const Memory memory = {grads, blocks, found};
   std::vector<Part> parts;
   for (Index number = 0; number < count; ++number) {
     const Layer& layer = layers[number];
@@ -299,16 +305,16 @@ extern "C" void hessiod_natural(Index count, const Layer* layers, const void* co
     for (Index start = 0; start < layer.in; start += layer.block_a)
       for (Index left = start, end = std::min(start + layer.block_a, layer.in); left < end; left += wide)
         parts.push_back({number, left, std::min(wide, end - left)});
-    if (layer.grad_bias) parts.push_back({number, 0, 0});
+    if (layer.bias) parts.push_back({number, 0, 0});
   }
   const Index all = Index(parts.size());
-  std::vector<double> found(all);
+  std::vector<double> sums(all);
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
   for (Index place = 0; place < all; ++place) {
     const Part& part = parts[place];
     const Layer& layer = layers[part.layer];
-    (layer.kind == 0 ? work<float> : work<double>)(layer, blocks, part, &found[place]);
+    sums[place] = (layer.kind == 0 ? work<float> : work<double>)(layer, memory, part);
   }
-  std::fill(products, products + 2 * count, 0.0);
-  for (Index place = 0; place < all; ++place) products[2 * parts[place].layer + !parts[place].columns] += found[place];
+  for (Index place = 0; place < all; ++place)
+    products[layers[parts[place].layer].first + !parts[place].columns] += sums[place];
 }

@@ -10,7 +10,7 @@ from functools import cache
 from hessiod.backends.kernels import compiler, cpp
 from hessiod.backends.kernels.library import loaded, table
 
-FIELDS = 11
+FIELDS = 9
 """Numbers that describe a layer to :func:`natural_gradients`."""
 
 
@@ -23,7 +23,7 @@ def matrices() -> ctypes.CDLL:
     library.hessiod_moment.restype = None
     library.hessiod_inverse.argtypes = [count, count, pointers, count, ctypes.c_double, pointers, count]
     library.hessiod_inverse.restype = None
-    library.hessiod_natural.argtypes = [count, *[pointers] * 3, count]
+    library.hessiod_natural.argtypes = [count, *[pointers] * 5, count]
     library.hessiod_natural.restype = None
     return library
 
@@ -62,30 +62,31 @@ def damped_inverse(size: int, factor: int, row: int, damping: float, found: int,
     matrices().hessiod_inverse(cpp.KINDS[dtype], size, factor, row, damping, found, threads)
 
 
-def natural_gradients(layers: Sequence[int], blocks: Sequence[int], threads: int) -> array[float]:
-    """``V = G^-1 grad A^-1`` of many layers, and ``<V, grad>`` of each one's weight and bias, in doubles.
+def natural_gradients(
+    layers: Sequence[int], blocks: Sequence[int], grads: Sequence[int], found: Sequence[int], threads: int
+) -> list[float]:
+    """Write ``V = G^-1 grad A^-1`` of many layers and return ``<V, grad>`` of each weight and bias, in doubles.
 
     It is :func:`hessiod.core.kronecker.precondition.precondition` with the bias as the gradient's last column, and does
     not depend on the number of threads.
 
     Args:
-        layers: for each its ``FIELDS`` numbers: 0 for float32 or 1 for float64, out, in, the sizes of the blocks of
-            A^-1 (of in + 1 with a bias) and of G^-1, the places in ``blocks`` where its blocks begin, and the addresses
-            of both gradients and of both results, 0 for those of a bias where there is none. All are dense.
+        layers: for each layer 0 for float32 or 1 for float64, out, in, the sizes of the blocks of A^-1 (of in + 1 with
+            a bias) and of G^-1, the places where its blocks begin in ``blocks`` and its gradients in ``grads``, and 1
+            if a bias follows the weight there.
         blocks: addresses of the symmetric blocks.
+        grads, found: addresses of the gradients and of the results; all arrays are dense.
 
     >>> grad, inverse, found = array("d", [1.0, 2.0]), array("d", [3.0, 0.0, 0.0, 4.0]), array("d", [0.0, 0.0])
     >>> half = array("d", [0.5])
-    >>> places = [given.buffer_info()[0] for given in (grad, found)]
-    >>> blocks = [inverse.buffer_info()[0], half.buffer_info()[0]]
-    >>> natural_gradients([1, 1, 2, 2, 1, 0, 1, places[0], 0, places[1], 0], blocks, threads=1)
-    array('d', [9.5, 0.0])
+    >>> places = [given.buffer_info()[0] for given in (inverse, half, grad, found)]
+    >>> natural_gradients([1, 1, 2, 2, 1, 0, 1, 0, 0], places[:2], places[2:3], places[3:], threads=1)
+    [9.5]
     >>> list(found)
     [1.5, 4.0]
     """
-    count = len(layers) // FIELDS
-    products = array("d", bytes(16 * count))
-    where = [table(layers), table(blocks)]
+    products = array("d", bytes(8 * len(grads)))
+    where = [table(values) for values in (layers, blocks, grads, found)]
     places = [values.buffer_info()[0] for values in where]
-    matrices().hessiod_natural(count, *places, products.buffer_info()[0], threads)
-    return products
+    matrices().hessiod_natural(len(layers) // FIELDS, *places, products.buffer_info()[0], threads)
+    return products.tolist()

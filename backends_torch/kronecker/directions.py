@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, repeat
 from math import isfinite
-from typing import Any, NamedTuple
+from operator import is_not
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,11 +24,14 @@ from hessiod.core.kronecker import trust_region
 Grads = Mapping[Tensor, Tensor]
 
 
-class Directions(NamedTuple):
-    """By parameter natural gradients, and ``<V, grad>`` of those that it came with."""
+class Directions:
+    """Natural gradients by parameter, and what is known of ``sum lr^2 <V, grad>``."""
 
-    found: dict[Tensor, Tensor]
-    products: dict[Tensor, float]
+    def __init__(self) -> None:
+        self.found: dict[Tensor, Tensor] = {}
+        self.change = 0.0
+        self.unknown: set[Tensor] = set()
+        """Parameters whose share is not in ``change``."""
 
     def put(self, slot: Slot, way: Tensor) -> None:
         """Add a slot's direction; that of a part of a parameter to what is there of it."""
@@ -35,38 +40,67 @@ class Directions(NamedTuple):
         else:
             self.found.setdefault(slot.param, torch.zeros_like(slot.param, dtype=way.dtype))[slot.rows] = way
 
+    def change_along(self, moves: Sequence[Members], grads: Grads, rates: Sequence[float]) -> float:
+        """``sum lr^2 <V, grad>`` over what moves along natural gradients; ``rates`` are the groups' learning rates.
+
+        It is a sum over products with every entry of every direction and of every gradient: finite only if they are.
+        """
+        change = self.change
+        for members in moves if self.unknown else ():
+            pairs = [(way, grads[param]) for param, way in members.pairs() if param in self.unknown]
+            if pairs:
+                products = inner_products(*map(Arrays, zip(*pairs, strict=True)))
+                change += rates[members.group] ** 2 * sum(products)
+        return change
+
 
 class NaturalGradients:
-    """The directions of a model's layers: of those that are one matrix together, of the others one by one."""
+    """The directions of a model's layers: of those that are one matrix together, of the others one by one.
 
-    def __init__(self, layers: Sequence[AnyLayer]) -> None:
+    ``group_of`` says in which group each parameter is.
+    """
+
+    def __init__(self, layers: Sequence[AnyLayer], group_of: Mapping[Tensor, int]) -> None:
         self.layers, self.together = layers, Together()
+        self.groups = {layer: [group_of[slot.param] for slot in layer.slots] for layer in layers}
 
-    def __call__(self, grads: Grads, state_of: Callable[[AnyLayer], Mapping[str, Any]], damping: float) -> Directions:
+    def __call__(
+        self,
+        grads: Grads,
+        state_of: Callable[[AnyLayer], Mapping[str, Any]],
+        damping: float,
+        rates: Sequence[float],
+    ) -> Directions:
         """The directions of all layers that have a parameter in ``grads``."""
-        moving = [layer for layer in self.layers if any(slot.param in grads for slot in layer.slots)]
-        given = [[gradient_of(slot, grads.get(slot.param)) for slot in layer.slots] for layer in moving]
-        states = list(map(state_of, moving))
-        directions = Directions({}, {})
-        whole = self._together(moving, given, states, directions)
-        for layer, parts, state in zip(moving, given, states, strict=True):
+        found = [[grads.get(slot.param) for slot in layer.slots] for layer in self.layers]
+        work = [
+            (layer, list(map(gradient_of, layer.slots, given)), state_of(layer))
+            for layer, given in zip(self.layers, found, strict=True)
+            if any(map(is_not, given, repeat(None)))
+        ]
+        directions = Directions()
+        matrices = [one for one in work if one[0].one_matrix]
+        whole = self._together(matrices, directions, rates)
+        for layer, given, state in work:
             if not (whole and layer.one_matrix):
-                for slot, way in zip(layer.slots, blocks.natural(layer, parts, state, damping), strict=True):
+                directions.unknown.update(layer.params)
+                for slot, way in zip(layer.slots, blocks.natural(layer, given, state, damping), strict=True):
                     directions.put(slot, way)
         return directions
 
-    def _together(self, layers: Any, given: Any, states: Any, directions: Directions) -> bool:
+    def _together(self, work: Sequence[Any], directions: Directions, rates: Sequence[float]) -> bool:
         """Add the directions of layers that are one matrix, if compiled products take all of them."""
-        places = [place for place, layer in enumerate(layers) if layer.one_matrix]
-        matrices = [layers[place] for place in places]
-        inverses = [(states[place]["inverse_a"], states[place]["inverse_g"]) for place in places]
-        found = self.together(matrices, inverses, [grad for place in places for grad in given[place]])
+        layers = [layer for layer, _, _ in work]
+        inverses = [(state["inverse_a"], state["inverse_g"]) for _, _, state in work]
+        found = self.together(layers, inverses, [grad for _, given, _ in work for grad in given])
         if found is None:
             return False
-        slots = [slot for layer in matrices for slot in layer.slots]
-        for slot, way, product in zip(slots, *found, strict=True):
+        squares = [rate * rate for rate in rates]
+        slots = chain.from_iterable(layer.slots for layer in layers)
+        groups = chain.from_iterable(map(self.groups.__getitem__, layers))
+        for slot, group, way, product in zip(slots, groups, *found, strict=True):
             directions.put(slot, way)
-            directions.products[slot.param] = directions.products.get(slot.param, 0.0) + product
+            directions.change += squares[group] * product
         return True
 
 
@@ -74,25 +108,6 @@ def gradient_of(slot: Slot, grad: Tensor | None) -> Tensor:
     """A slot's gradient; of a parameter that has none, zeros."""
     grad = torch.zeros_like(widened(slot.param)) if grad is None else grad
     return grad if slot.whole else grad[slot.rows]
-
-
-def change_of(
-    moves: Sequence[Members], products: Mapping[Tensor, float], grads: Grads, groups: Sequence[Mapping[str, Any]]
-) -> float:
-    """``sum lr^2 <V, grad>`` over what moves along natural gradients, of which ``products`` holds some.
-
-    It is a sum over products with every entry of every direction and of every gradient: it is finite only if they are.
-    """
-    change = 0.0
-    for members in moves:
-        group = groups[members.group]
-        if group["covered"]:
-            rest = [(way, grads[param]) for param, way in members.pairs() if param not in products]
-            total = sum(products[param] for param in members.params if param in products)
-            if rest:
-                total += sum(inner_products(*map(Arrays, zip(*rest, strict=True))))
-            change += float(group["lr"]) ** 2 * total
-    return change
 
 
 def trust_scale(change: float, clip: float | None) -> float:

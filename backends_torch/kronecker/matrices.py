@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from hessiod.backends import kernels
-from hessiod.backends.kernels.matrices import FIELDS
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.arrays import DTYPES, Arrays
 from hessiod.backends_torch.plans import same
@@ -65,7 +64,7 @@ class Together:
     def __init__(self) -> None:
         self.layers, self.blocks = list[Any](), list[Tensor]()
         self.dtypes: list[torch.dtype] | None = None
-        self.table, self.places = array("q"), list[tuple[int, int]]()
+        self.table = array("q")
 
     def __call__(
         self, layers: Sequence[Any], inverses: Sequence[Inverses], grads: Sequence[Tensor]
@@ -86,25 +85,22 @@ class Together:
         if given.layouts[2] != self.dtypes or not taken(given):
             return None
         found = Arrays(list(map(torch.empty_like, grads)))
-        for (layer, bias), here, there in zip(self.places, given.addresses, found.addresses, strict=True):
-            self.table[FIELDS * layer + 7 + bias], self.table[FIELDS * layer + 9 + bias] = here, there
-        products = kernels.natural_gradients(self.table, Arrays(blocks).addresses, torch.get_num_threads())
-        return found.tensors, [products[2 * layer + bias] for layer, bias in self.places]
+        places = [arrays.addresses for arrays in (Arrays(blocks), given, found)]
+        return found.tensors, kernels.natural_gradients(self.table, *places, torch.get_num_threads())
 
     def _look(self, layers: Sequence[Any], inverses: Sequence[Inverses], blocks: list[Tensor]) -> None:
-        """Work out the table, but for the addresses of gradients and results."""
+        """Work out the table, and the dtypes that gradients have to have; None if the inverses are not such."""
         self.layers, self.blocks, self.dtypes = list(layers), blocks, None
         if not taken(Arrays(blocks)):
             return
         dtypes, first_a = list[torch.dtype](), 0
-        self.table, self.places = array("q"), []
-        for number, (layer, (a, g)) in enumerate(zip(layers, inverses, strict=True)):
+        self.table = array("q")
+        for layer, (a, g) in zip(layers, inverses, strict=True):
             dtype, (out, size), first_g = a[0].dtype, layer.shape, first_a + len(a)
             if any(block.dtype != dtype for block in (*a, *g)):
                 return
             sizes = out, size - layer.bias, a[0].shape[-1], g[0].shape[-1]
-            self.table.extend((KINDS[dtype], *sizes, first_a, first_g, 0, 0, 0, 0))
-            self.places += [(number, bias) for bias in range(len(layer.slots))]
+            self.table.extend((KINDS[dtype], *sizes, first_a, first_g, len(dtypes), layer.bias))
             dtypes += [dtype] * len(layer.slots)
             first_a = first_g + len(g)
         self.dtypes = dtypes

@@ -7,7 +7,7 @@ the old ones, directions from them, and only then state and parameters change.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -26,7 +26,6 @@ from hessiod.backends_torch.kronecker.counter import Counter
 from hessiod.backends_torch.kronecker.directions import (
     Directions,
     NaturalGradients,
-    change_of,
     first_unusable,
     trust_scale,
     wide,
@@ -79,7 +78,8 @@ class KroneckerOptimizer(RuleOptimizer):
         self._built, self._grad_scaler, self._checked = True, given["grad_scaler"], list[Any]()
         self._ranks = self._processes(given)
         self._states = LayerStates(self, self._ranks.mine)
-        self._natural = NaturalGradients(self._ranks.own)
+        group_of = {param: place for place, group in enumerate(self.param_groups) for param in group["params"]}
+        self._natural = NaturalGradients(self._ranks.own, group_of)
         self._due = Due(self._wanted)
         self._counter = Counter(settings["likelihood"], settings["reduction"])
         empirical = settings["fisher"] == "empirical"
@@ -245,10 +245,11 @@ class KroneckerOptimizer(RuleOptimizer):
         if not self._ranks.agreed(lambda: self._finite([Arrays(list(first.values()))], parts) or None):
             return
         fresh = self._ranks.agreed(lambda: self._refreshed(found)) or {}
-        directions = self._directions(grads, fresh)
+        rates = [float(group["lr"]) for group in self.param_groups]
+        directions = self._directions(grads, fresh, rates)
         ways = {**grads, **directions.found}
         moves = [members.along(ways) for members in work]
-        change = self._ranks.total(change_of(moves, directions.products, grads, self.param_groups))
+        change = self._ranks.total(directions.change_along(moves, grads, rates))
         nu = trust_scale(change, self.param_groups[0]["kl_clip"])
         usable = self._ranks.agreed(lambda: self._usable(seen, directions.found, nu))
         if usable is None:
@@ -329,12 +330,12 @@ class KroneckerOptimizer(RuleOptimizer):
         return fresh
 
     def _directions(
-        self, grads: Mapping[Tensor, Tensor], fresh: Mapping[AnyLayer, Mapping[str, Any]]
+        self, grads: Mapping[Tensor, Tensor], fresh: Mapping[AnyLayer, Mapping[str, Any]], rates: Sequence[float]
     ) -> Directions:
         def state_of(layer: AnyLayer) -> Mapping[str, Any]:
             return {**self._states[layer], **fresh[layer]} if layer in fresh else self._states[layer]
 
-        return self._natural(grads, state_of, self.param_groups[0]["damping"])
+        return self._natural(grads, state_of, self.param_groups[0]["damping"], rates)
 
     def _usable(self, grads: Mapping[Tensor, Tensor], directions: Mapping[Tensor, Tensor], nu: float) -> float | None:
         """What directions are multiplied by; an error if one is not finite, or None if passing over was chosen."""
