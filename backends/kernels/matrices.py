@@ -75,7 +75,9 @@ def natural_gradients(
             a bias) and of G^-1, the places where its blocks begin in ``blocks`` and its gradients in ``grads``, and 1
             if a bias follows the weight there.
         blocks: addresses of the symmetric blocks.
-        grads, found: addresses of the gradients and of the results; all arrays are dense.
+        grads: addresses of the gradients.
+        found: addresses of the results; all arrays are dense.
+        threads: how many share the work.
 
     >>> grad, inverse, found = array("d", [1.0, 2.0]), array("d", [3.0, 0.0, 0.0, 4.0]), array("d", [0.0, 0.0])
     >>> half = array("d", [0.5])

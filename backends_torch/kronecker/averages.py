@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hessiod.backends import kernels
 from hessiod.backends_torch import namespace as xp
-from hessiod.backends_torch.arrays import DTYPES, Arrays
+from hessiod.backends_torch.arrays import Arrays
 from hessiod.core.kronecker import factors
 from hessiod.core.rule import Kernel
 

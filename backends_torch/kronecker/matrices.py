@@ -85,7 +85,7 @@ class Together:
         if given.layouts[2] != self.dtypes or not taken(given):
             return None
         found = Arrays(list(map(torch.empty_like, grads)))
-        places = [arrays.addresses for arrays in (Arrays(blocks), given, found)]
+        places = Arrays(blocks).addresses, given.addresses, found.addresses
         return found.tensors, kernels.natural_gradients(self.table, *places, torch.get_num_threads())
 
     def _look(self, layers: Sequence[Any], inverses: Sequence[Inverses], blocks: list[Tensor]) -> None:

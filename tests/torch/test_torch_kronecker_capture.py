@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from hessiod.backends_torch.kronecker.attention import attend
 from hessiod.backends_torch.kronecker.discover import discover, layers_of
 from hessiod.backends_torch.kronecker.layers import Layer
+from hessiod.backends_torch.kronecker.statistics import statistics_of
 from hessiod.torch import KFAC
 
 F64 = torch.float64
@@ -22,7 +23,7 @@ def optimizer(model, **options):
 
 
 def statistics(opt, model):
-    return opt._statistics(opt._due.among(model.parameters()), 1.0)
+    return statistics_of(opt, opt._due.among(model.parameters()), 1.0)
 
 
 def gathered(model, opt, x, y, loss=F.cross_entropy):
