@@ -7,11 +7,11 @@
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int BYTES = 64, ROWS = 8;
+constexpr int BYTES = 64, TALL = 8;
 #elif defined(__AVX__)
-constexpr int BYTES = 32, ROWS = 6;
+constexpr int BYTES = 32, TALL = 6;
 #else
-constexpr int BYTES = 16, ROWS = 4;
+constexpr int BYTES = 16, TALL = 4;
 #endif
 
 template <class T> struct Vector { typedef T Type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias)); };
@@ -27,22 +27,22 @@ template <class T> struct Matrix {
   bool padded = false;  // whether there are WIDE columns to read, whatever their number
 };
 
-// found = a b for ROWS rows of a and WIDE columns of b; the sums stay in registers.
+// found = a b for TALL rows of a and WIDE columns of b; the sums stay in registers.
 template <class T>
 inline void tile(Index depth, const T* const* a, Index step, const T* b, Index row_b, T* found, Index row) {
   using V = typename Vector<T>::Type;
-  V sums[ROWS][2] = {};
+  V sums[TALL][2] = {};
   for (Index k = 0; k < depth; ++k) {
     const V* columns = (const V*)(b + k * row_b);
 #pragma GCC unroll 8
-    for (int i = 0; i < ROWS; ++i) {
+    for (int i = 0; i < TALL; ++i) {
       const V entry = a[i][k * step] - V{};
       sums[i][0] += entry * columns[0];
       sums[i][1] += entry * columns[1];
     }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < ROWS; ++i) {
+  for (int i = 0; i < TALL; ++i) {
     V* to = (V*)(found + i * row);
     to[0] = sums[i][0], to[1] = sums[i][1];
   }
@@ -51,7 +51,7 @@ inline void tile(Index depth, const T* const* a, Index step, const T* b, Index r
 // c = a b, or c += a b, for at most WIDE columns and at most DEPTH rows of b.
 template <class T>
 void panel(Index rows, Index columns, Index depth, Matrix<T> a, Matrix<T> b, T* c, Index row_c, bool add) {
-  T packed[DEPTH * WIDE<T>], found[ROWS * WIDE<T>];
+  T packed[DEPTH * WIDE<T>], found[TALL * WIDE<T>];
   if (!b.padded && (columns < WIDE<T> || rows >= WORTH_PACKING)) {
     for (Index k = 0; k < depth; ++k) {
       T* to = std::copy_n(b.start + k * b.row, columns, packed + k * WIDE<T>);
@@ -59,12 +59,12 @@ void panel(Index rows, Index columns, Index depth, Matrix<T> a, Matrix<T> b, T* 
     }
     b = {packed, WIDE<T>, 1};
   }
-  for (Index top = 0; top < rows; top += ROWS) {
-    const Index height = std::min<Index>(ROWS, rows - top);
-    const T* starts[ROWS];
-    for (int i = 0; i < ROWS; ++i) starts[i] = a.start + (top + std::min<Index>(i, height - 1)) * a.row;
+  for (Index top = 0; top < rows; top += TALL) {
+    const Index height = std::min<Index>(TALL, rows - top);
+    const T* starts[TALL];
+    for (int i = 0; i < TALL; ++i) starts[i] = a.start + (top + std::min<Index>(i, height - 1)) * a.row;
     T* to = c + top * row_c;
-    if (!add && height == ROWS && columns == WIDE<T>) {
+    if (!add && height == TALL && columns == WIDE<T>) {
       tile(depth, starts, a.column, b.start, b.row, to, row_c);
       continue;
     }
