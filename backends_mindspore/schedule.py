@@ -41,7 +41,7 @@ def doubles(rate: Any) -> np.ndarray:
     return np.atleast_1d(np.asarray(rate, np.float64))
 
 
-def check_rate(rule: Rule, rate: Any) -> None:
+def check_rate(rule: Rule, rate: Any, name: str = "learning_rate") -> None:
     """Raise :class:`InvalidArgument` unless every learning rate is one that the rule can take."""
     if isinstance(rate, LearningRateSchedule):
         return
@@ -51,11 +51,10 @@ def check_rate(rule: Rule, rate: Any) -> None:
         values = np.empty(0)
     if values.ndim != 1 or not values.size:
         raise InvalidArgument(
-            f"learning_rate: found {rate!r}, expected a number, a list or 1-D Tensor of numbers, or a "
-            "LearningRateSchedule"
+            f"{name}: found {rate!r}, expected a number, a list or 1-D Tensor of numbers, or a LearningRateSchedule"
         )
     for value in values:
-        rule.hyperparameters["lr"].check("learning_rate", float(value))
+        rule.hyperparameters["lr"].check(name, float(value))
 
 
 class LearningRates:

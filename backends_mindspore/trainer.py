@@ -13,6 +13,7 @@ from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 
 from hessiod.backends.digits.config import MLPConfig
 from hessiod.backends.gpt.config import GPTConfig
+from hessiod.backends.kronecker.settings import SHARED
 from hessiod.backends.training.run import RunConfig
 from hessiod.backends.training.trainer import StepMetrics
 from hessiod.backends_mindspore import checkpoint
@@ -29,9 +30,9 @@ NETWORKS: Mapping[type, Callable[[Any], nn.Cell]] = {GPTConfig: GPT, MLPConfig: 
 class WarmUp(LearningRateSchedule):
     """RunConfig's schedule: linear up to the peak, then constant; in float64, as on the other frameworks."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, peak: float) -> None:
         super().__init__()
-        self.peak, self.length = Tensor(config.peak, ms.float64), Tensor(max(config.warmup, 1), ms.float64)
+        self.peak, self.length = Tensor(peak, ms.float64), Tensor(max(config.warmup, 1), ms.float64)
 
     def construct(self, global_step):
         """The learning rate of a step counted from 0."""
@@ -48,8 +49,12 @@ class MindSporeTrainer:
         parameters = {parameter.name: parameter for parameter in self.net.trainable_params()}
         self.parameters = {name: parameters[name] for name in config.model.shapes}
         kind: Any = OPTIMIZERS[config.kind]
-        given = self.net if issubclass(kind, KroneckerOptimizer) else list(self.parameters.values())
-        self.optimizer = kind(given, learning_rate=WarmUp(config), **config.options)
+        given: Any = list(self.parameters.values())
+        options: dict[str, Any] = dict(config.options)
+        if issubclass(kind, KroneckerOptimizer):
+            given, fallback_lr = self.net, options.get("fallback_lr", SHARED["fallback_lr"])
+            options["fallback_lr"] = WarmUp(config, fallback_lr)
+        self.optimizer = kind(given, learning_rate=WarmUp(config, config.peak), **options)
         self.slots = self.optimizer.slot_names
         self._write({f"model/{name}": array for name, array in weights.items()})
         self.train = TrainStep(self.net, CrossEntropy(), self.optimizer)

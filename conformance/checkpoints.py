@@ -1,10 +1,9 @@
 """Level 5: a run that is cut, saved on one backend and taken up on another, against the runs that were not cut.
 
-The runs are level 4's: every optimizer on the digits, Sophia on the character GPT as well; and methods with Kronecker
-factors on the digits. A run goes twelve steps on the first backend and twelve on the second, with curvature refreshed
-on both sides of the cut; the first half is that of the run which is not cut. The losses are compared with those of all
-the steps on the first and on the second, within level 4's tolerance; the arrays that the second saves without a step
-must be those that the first saved, bit for bit.
+The runs are level 4's: every optimizer on the digits, Sophia on the character GPT as well. A run goes twelve steps on
+the first backend and twelve on the second, with curvature refreshed on both sides of the cut; the first half is that of
+the run which is not cut. The losses are compared with those of all the steps on the first and on the second, within
+level 4's tolerance; the arrays that the second saves without a step must be those that the first saved, bit for bit.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 from hessiod.backends.checkpoint import Container
 from hessiod.backends.contract import Backend
 from hessiod.conformance.check import Check, Finding, identified
-from hessiod.conformance.problems import DIGITS, FACTORED, GPT, Problem
+from hessiod.conformance.problems import DIGITS, GPT, Problem
 from hessiod.conformance.runs import CUT, advance, begun, left_or_begun
 from hessiod.conformance.trajectories import BUDGETS, FLOAT32_ULP
 
@@ -84,7 +83,7 @@ def checkpoint_checks(backends: Sequence[Backend], elsewhere: Sequence[str] = ()
 
     Runs may also come from backends ``elsewhere``, in another process.
     """
-    for problem, optimizers in ((DIGITS, DIGITS.settings), (FACTORED, FACTORED.settings), (GPT, ("sophia-g",))):
+    for problem, optimizers in ((DIGITS, DIGITS.settings), (GPT, ("sophia-g",))):
         for optimizer in optimizers:
             yield from run_checks(backends, problem, optimizer, elsewhere)
 

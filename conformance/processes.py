@@ -19,12 +19,12 @@ from hessiod.backends.contract import Backend
 from hessiod.backends.registry import names
 from hessiod.conformance.check import Check, Finding, identified
 from hessiod.conformance.group import Arrays, Group
-from hessiod.conformance.problems import DIGITS, FACTORED
-from hessiod.conformance.ranks import STEPS, arguments, problem_of, trained
+from hessiod.conformance.problems import DIGITS
+from hessiod.conformance.ranks import STEPS, arguments, trained
 
 COUNT = 2
 KINDS = ("one-process", "ranks")
-OPTIMIZERS = tuple(name for name in (*DIGITS.settings, *FACTORED.settings) if name not in ("sgd", "momentum"))
+OPTIMIZERS = tuple(name for name in DIGITS.settings if name not in ("sgd", "momentum"))
 """One of SGD's forms stands for all."""
 BUDGET_ULP = 4 * STEPS
 """ULP of an array's norm. A step adds an ULP for the order of a sum over the batch on either side, and as much for what
@@ -42,7 +42,7 @@ def process_checks(backend: Backend, optimizers: Sequence[str] = OPTIMIZERS) -> 
                 **identified(backend, level="L6", rule=optimizer, dtype=dtype),
                 kinds=KINDS,
                 run=partial(spread, backend, group, optimizer, dtype),
-                unsupported=reason(backend, problem_of(optimizer).config(optimizer).kind),
+                unsupported=reason(backend, DIGITS.config(optimizer).kind),
                 slow="L6: several processes",
             )
 

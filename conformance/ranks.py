@@ -22,28 +22,22 @@ from hessiod.backends.registry import load
 from hessiod.backends.training.trainer import Trainer
 from hessiod.backends.training.weights import initial_weights
 from hessiod.conformance.check import first_line
-from hessiod.conformance.problems import DIGITS, FACTORED, Problem
+from hessiod.conformance.problems import DIGITS
 
 STEPS = 24
 POLL = 0.02
 """Seconds between two looks at the folder."""
 
 
-def problem_of(optimizer: str) -> Problem:
-    """The digits, as level 5 trains them."""
-    return FACTORED if optimizer in FACTORED.settings else DIGITS
-
-
 def arguments(optimizer: str, dtype: str) -> dict[str, Any]:
     """What a run's trainer is made of."""
-    config = problem_of(optimizer).config(optimizer)
+    config = DIGITS.config(optimizer)
     return dict(config=config, weights=initial_weights(config.model, config.seed), dtype=dtype)
 
 
 def trained(trainer: Trainer, optimizer: str, rank: int = 0, size: int = 1) -> dict[str, np.ndarray]:
     """Weights and state after a process's part of every batch."""
-    problem = problem_of(optimizer)
-    config, data = problem.config(optimizer), problem.read()
+    config, data = DIGITS.config(optimizer), DIGITS.read()
     for step in range(STEPS):
         batch = data.batch(step, seed=config.seed, rows=config.batch)
         inputs, targets = (np.array_split(array, size)[rank] for array in batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class GPTConfig:
         }
 
     @property
-    def settings(self) -> Mapping[str, Mapping[str, float]]:
+    def settings(self) -> Mapping[str, Mapping[str, Any]]:
         """What ``hessiod train`` gives each optimizer."""
-        return SETTINGS
+        return {**SETTINGS, **KRONECKER}
 
     def start(self, name: str) -> tuple[float, float]:
         """N(0, 0.02^2) for matrices, 1 and 0 for the norms' weights and biases.
@@ -75,3 +76,13 @@ SETTINGS: Mapping[str, Mapping[str, float]] = {
 Sophia's rho is ten times the paper's, because an estimate over 512 targets, not half a million, is that much noisier;
 it leaves about a third of the entries unclipped after 200 steps.
 """
+
+LINEAR_MAPS_ONLY = {"skip": ["*norm*", "tokens", "positions"], "fallback_lr": 0.01}
+"""The layers that are covered on every framework: norms and tables of the MindSpore network are Cells of its own."""
+
+KRONECKER: Mapping[str, Mapping[str, Any]] = {
+    "kfac": {"lr": 0.1, "damping": 1.0, **LINEAR_MAPS_ONLY},
+    "spngd": {"lr": 0.1, "damping": 0.3, **LINEAR_MAPS_ONLY},
+    "thor": {"lr": 0.1, "damping": 1.0, **LINEAR_MAPS_ONLY},
+}
+"""The same for Kronecker methods."""

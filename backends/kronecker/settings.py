@@ -78,7 +78,8 @@ def check_settings(settings: Mapping[str, Any], skip: Sequence[str]) -> None:
         raise InvalidArgument(f"block_size: found {size!r}, expected a whole number >= 1; 128 is THOR's, None is one")
     if not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise InvalidArgument(f"seed: found {seed!r}, expected an integer in [0, 2^64)")
-    LEARNING_RATE.check("fallback_lr", given["fallback_lr"])
+    if "fallback_lr" in given:  # where it may be a schedule, the backend looks at it
+        LEARNING_RATE.check("fallback_lr", given["fallback_lr"])
 
 
 def check_pace(damping_decay: Any, growth: Any, epoch_steps: Any) -> None:

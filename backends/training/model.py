@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Model(Protocol):
@@ -14,7 +14,7 @@ class Model(Protocol):
         """Parameter names and shapes, in the order of the optimizer's parameters; ``[out, in]`` for linear maps."""
 
     @property
-    def settings(self) -> Mapping[str, Mapping[str, float]]:
+    def settings(self) -> Mapping[str, Mapping[str, Any]]:
         """For each optimizer that may train it, the learning rate and what else differs from the defaults."""
 
     def start(self, name: str) -> tuple[float, float]:

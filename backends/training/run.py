@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Any
 
 from hessiod.backends.gpt.config import GPTConfig
 from hessiod.backends.training.model import Model
@@ -24,7 +25,7 @@ class RunConfig:
     batch: int = 8
     lr: float | None = None
     warmup: int = 20
-    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     model: Model = field(default_factory=GPTConfig)
 
     def __post_init__(self) -> None:
@@ -53,7 +54,7 @@ class RunConfig:
         return self.model.settings[self.optimizer]["lr"] if self.lr is None else self.lr
 
     @property
-    def options(self) -> dict[str, float]:
+    def options(self) -> dict[str, Any]:
         """The optimizer's arguments besides the learning rate."""
         own = {name: value for name, value in self.model.settings[self.optimizer].items() if name != "lr"}
         seeded = {} if self.kind in UNSEEDED else {"seed": self.seed}

@@ -33,7 +33,7 @@ class KFAC(KroneckerOptimizer):
         damping: the lambda above. It does not depend on the batch's size.
         kl_clip: the kappa above, the bound on a step's KL divergence; None for none, which is likely to diverge.
         weight_decay: added to the natural gradient, before momentum; a number, or a Cell of the step.
-        factor_every, inverse_every: steps between statistics, and between inverses.
+        factor_every, inverse_every: steps between statistics, and between inverses; the first two are inverted at once.
         factor_decay: of the running average of A and G; the first refreshes are averaged evenly.
         fisher: "monte-carlo" samples targets from the net's output; "empirical" takes the training loss's gradients.
         likelihood: of the targets given the output: "categorical", "bernoulli" or "gaussian".
@@ -42,7 +42,8 @@ class KFAC(KroneckerOptimizer):
         inverse: "cholesky" or "eigen", on the host, or "newton-schulz", on the device; one matrix by three methods.
         block_size: invert A and G in diagonal blocks of this size; None inverts them whole.
         skip: patterns of Cell names or class names, with ``*``, that are left to the fallback.
-        fallback, fallback_lr: "adamw" or "sgd" (with ``momentum``) and its learning rate.
+        fallback, fallback_lr: "adamw" or "sgd" (with ``momentum``) and its learning rate, in any form of
+            ``learning_rate``: unlike PyTorch's schedulers, that one does not reach it.
         params: parameters or groups of the net to train, with their own lr and weight_decay; all by default.
         adapt_every: Levenberg-Marquardt damping (Martens and Grosse, section 6.5): every so many steps the TrainStep
             takes the loss of the step's batch again, and damping follows how well the change was predicted. Nets
@@ -96,7 +97,7 @@ class KFAC(KroneckerOptimizer):
         block_size: int | None = None,
         skip: Sequence[str] = (),
         fallback: str = "adamw",
-        fallback_lr: float = 1e-3,
+        fallback_lr: Any = 1e-3,
         params: Any = None,
         adapt_every: int | None = None,
         placement: str = "owner",

@@ -28,6 +28,7 @@ from hessiod.backends_mindspore.kronecker.layers import Embedding, Layer, Norm
 from hessiod.backends_mindspore.kronecker.states import State
 from hessiod.backends_mindspore.kronecker.step import KroneckerStep
 from hessiod.backends_mindspore.kronecker.sums import Statistics
+from hessiod.backends_mindspore.schedule import check_rate
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
 from hessiod.core.kronecker import trust_region
 from hessiod.core.rule import Rule
@@ -67,7 +68,7 @@ class KroneckerOptimizer(RuleOptimizer):
                 f"net: found {type(net).__name__}, expected a mindspore.nn.Cell: these methods need its layers; pass "
                 "net, not net.trainable_params()"
             )
-        check_settings(settings, skip)
+        check(settings, skip)
         check_placement(placement)
         params = list(net.trainable_params() if params is None else params)
         groups = groups_of(params, learning_rate, weight_decay) if params else []
@@ -237,7 +238,7 @@ class KroneckerOptimizer(RuleOptimizer):
 
     @damping.setter
     def damping(self, value: float) -> None:
-        check_settings({**self.settings, "damping": value}, ())
+        check({**self.settings, "damping": value}, ())
         put(self.damping_now, np.array(value, np.float64))
 
     @property
@@ -336,6 +337,12 @@ def check_owned(net: nn.Cell, wanted: Mapping[int, Parameter]) -> None:
     for key, param in wanted.items():
         if key not in known:
             raise InvalidArgument(f"params: parameter {param.name!r} is not one of the net's")
+
+
+def check(settings: Mapping[str, Any], skip: Sequence[str]) -> None:
+    """Raise :class:`InvalidArgument` for the first setting that is not what it may be."""
+    check_settings({name: value for name, value in settings.items() if name != "fallback_lr"}, skip)
+    check_rate(RULES["adamw"], settings["fallback_lr"], "fallback_lr")
 
 
 def split(groups: list[dict[str, Any]], covered: set[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -85,7 +85,7 @@ class SPNGD(KroneckerOptimizer):
         block_size: int | None = None,
         skip: Sequence[str] = (),
         fallback: str = "adamw",
-        fallback_lr: float = 1e-3,
+        fallback_lr: Any = 1e-3,
         params: Any = None,
         placement: str = "owner",
         seed: int = 0,

@@ -83,7 +83,7 @@ class THOR(KroneckerOptimizer):
         block_size: int | None = BLOCK,
         skip: Sequence[str] = (),
         fallback: str = "adamw",
-        fallback_lr: float = 1e-3,
+        fallback_lr: Any = 1e-3,
         params: Any = None,
         placement: str = "owner",
         seed: int = 0,

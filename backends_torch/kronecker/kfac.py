@@ -38,7 +38,7 @@ class KFAC(KroneckerOptimizer):
         damping: the lambda above. It does not depend on the batch's size.
         kl_clip: the kappa above, the bound on a step's KL divergence; None for none, which is likely to diverge.
         weight_decay: added to the natural gradient, before momentum.
-        factor_every, inverse_every: steps between statistics, and between inverses.
+        factor_every, inverse_every: steps between statistics, and between inverses; the first two are inverted at once.
         factor_decay: of the running average of A and G; the first refreshes are averaged evenly.
         fisher: "monte-carlo" samples targets from the model, in :meth:`update_curvature`; "empirical" takes the
             gradients of the training loss as they come, and a plain loop needs no call.

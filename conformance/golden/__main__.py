@@ -12,6 +12,7 @@ from hessiod.conformance.problems import PROBLEMS
 def main() -> None:
     """Train in float64 with torch and write the losses."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    folder.mkdir(parents=True, exist_ok=True)
     torch = load("torch")
     for problem in PROBLEMS:
         found = {name: problem.losses(torch, name, dtype="float64").tolist() for name in problem.steps}

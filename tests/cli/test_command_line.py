@@ -202,6 +202,24 @@ run_steps(run, 20, interrupt)
     assert losses(folder) == losses(whole)
 
 
+def test_a_kronecker_method_trains_with_the_settings_that_are_given_for_it(tmp_path):
+    folder = train(tmp_path / "run", "torch", 20, "--optimizer", "kfac")
+    assert losses(folder)[0] > 5.5  # log(256)
+    assert losses(folder)[-1] < 4.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["kfac", "spngd", "thor"])
+def test_a_kronecker_run_is_one_run_whichever_framework_takes_its_steps(method, tmp_path):
+    begun = {name: train(tmp_path / name, name, 12, "--optimizer", method) for name in ("torch", "mindspore")}
+    whole = losses(train(tmp_path / "whole", "torch", 24, "--optimizer", method))
+    for first, second in (("torch", "mindspore"), ("mindspore", "torch")):
+        folder = tmp_path / f"{first}-{second}"
+        shutil.copytree(begun[first], folder)
+        train(folder, second, 24, "--optimizer", method, "--resume", folder / "checkpoint.safetensors")
+        assert losses(folder) == pytest.approx(whole, rel=1e-4)
+
+
 def test_conformance_exits_with_0_and_writes_three_reports(tmp_path):
     result = hessiod("conformance", "--backend", "numpy", "--out", "report", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

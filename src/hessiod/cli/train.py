@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hessiod.backends import load
 from hessiod.backends.checkpoint import Container, write_atomically
 from hessiod.backends.checkpoint.legacy import modern
-from hessiod.backends.gpt.config import SETTINGS, GPTConfig
+from hessiod.backends.gpt.config import GPTConfig
 from hessiod.backends.gpt.corpus import Corpus, from_file, python_documentation
 from hessiod.backends.training.run import RunConfig
 from hessiod.backends.training.trainer import Trainer
@@ -147,7 +147,7 @@ def prepare(config: RunConfig, backend: str, text: Path | None, out: Path, resum
 
 def train(
     backend: Annotated[str, typer.Option(help="torch or mindspore")] = "torch",
-    optimizer: Annotated[str, typer.Option(help=", ".join(SETTINGS))] = "sophia-g",
+    optimizer: Annotated[str, typer.Option(help=", ".join(GPTConfig().settings))] = "sophia-g",
     text: Annotated[
         Path | None, typer.Option(help="train on this file's bytes (default: Python's language reference)")
     ] = None,
