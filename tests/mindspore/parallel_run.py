@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging.handlers
 import sys
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.communication import get_group_size, get_rank, init
 
-from hessiod.core import HessiodError
+from hessiod.core import HessiodError, NonFinite
+from hessiod.core.kronecker import fixed
 from hessiod.mindspore import (
     KFAC,
     SGD,
@@ -115,19 +117,50 @@ def alone(rule):
     return train
 
 
-def trajectory(train, case):
-    """The weights of a rule in a mode: "SophiaG-graph"."""
+def trained(train, case):
+    """The TrainStep of a rule in a mode, "SophiaG-graph", after its training."""
     rule, mode = case.split("-")
     ms.set_context(mode=MODES[mode])
-    return weights(train(rule))
+    return train(rule)
 
 
 def trajectories(folder, cases):
     """Every case together; then each process trains its share of them alone, with nobody waiting for it."""
     for case in cases:
-        np.save(folder / f"{case}-rank{get_rank()}.npy", trajectory(together, case))
+        train = trained(together, case)
+        np.save(folder / f"{case}-rank{get_rank()}.npy", weights(train))
+        if isinstance(train.optimizer, KFAC):
+            failing_inverses(folder, train)
     for case in cases[get_rank() :: get_group_size()]:
-        np.save(folder / f"{case}-alone.npy", trajectory(alone, case))
+        np.save(folder / f"{case}-alone.npy", weights(trained(alone, case)))
+
+
+def failing_inverses(folder, train):
+    """Spoil a factor that process 1 inverts, before a step that inverts: until damping is raised, and for good."""
+    optimizer, cluster, rank = train.optimizer, train.own_step.cluster, get_rank()
+    layer = next(layer for layer in cluster.owner_of if layer.inverse_cost(None) and cluster.owner_of[layer] == 1)
+    factor, said = optimizer.states[layer].arrays["factor_a"], []
+    logged = logging.handlers.BufferingHandler(capacity=100)
+    logging.getLogger("hessiod").addHandler(logged)
+    for place, smallest in enumerate((-0.5, -1e30)):
+        while not fixed.due(optimizer.steps + 1, optimizer.settings["inverse_every"]):
+            take(train, place)
+        factor.asnumpy()[...] = smallest * np.eye(len(factor.asnumpy()))
+        before, damping = weights(train), optimizer.damping
+        try:
+            take(train, place)
+            said.append(f"{optimizer.states[layer].read()['damping'] / damping:.6g} times")
+        except NonFinite as error:
+            said.append(str(error))
+            assert (weights(train) == before).all()
+        np.save(folder / f"failing-{place}-rank{rank}.npy", weights(train))
+    said.append(str(sum("damping raised" in record.getMessage() for record in logged.buffer)))
+    (folder / f"failing-rank{rank}.txt").write_text("\n".join(said))
+
+
+def take(train, place):
+    """A step on this process's part of a batch."""
+    train(*map(Tensor, Part()[place]))
 
 
 def refusals(folder):

@@ -79,6 +79,18 @@ def test_all_processes_refuse_what_one_cannot_take(two):
     assert lines[4].startswith("InvalidArgument: gradients_mean: found False, expected True")
 
 
+def test_an_inverse_that_fails_on_one_process_has_its_damping_raised_for_all_or_is_refused_by_all(two):
+    """A factor that only process 1 inverts is not positive definite: it alone warns, and both have the same bits."""
+    said = [(two / f"failing-rank{rank}.txt").read_text().splitlines() for rank in range(2)]
+    assert [lines[0] for lines in said] == ["10 times"] * 2
+    assert said[0][1] == "the factors of a layer have no inverse, on a process whose message says which one"
+    assert "its factors have no inverse even with damping" in said[1][1]
+    assert [lines[2] for lines in said] == ["0", "1"]
+    for attempt in range(2):
+        found = [(two / f"failing-{attempt}-rank{rank}.npy").read_bytes() for rank in range(2)]
+        assert found[0] == found[1]
+
+
 def test_a_program_of_the_documentation_prints_what_it_shows(two):
     assert [(two / f"printed-rank{rank}.txt").read_text() for rank in range(2)] == [PRINTED, ""]
 
