@@ -14,7 +14,7 @@ from hessiod.backends_torch.fast import first_nonfinite
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.matrices import INVERSES
 from hessiod.backends_torch.kronecker.norms import Norm
-from hessiod.core.errors import NonFinite
+from hessiod.core.errors import InvalidState, NonFinite
 from hessiod.core.kronecker import damping as damp
 from hessiod.core.kronecker.inverses import block_inverses
 
@@ -83,8 +83,19 @@ def raised(layer: Any, a: Tensor, g: Tensor, settings: Settings) -> dict[str, An
 def natural(layer: AnyLayer, grads: list[Tensor], state: Mapping[str, Any], damping: float) -> list[Tensor]:
     """The natural gradient of a layer's parameters, in the shapes of its slots."""
     if isinstance(layer, Norm):
+        check_alike(layer, grads[0], state["factor_f"])
         return layer.direction(grads, state["factor_f"], damping)
+    check_alike(layer, grads[0], state["inverse_g"][0])
     return layer.direction(grads, state["inverse_a"], state["inverse_g"])
+
+
+def check_alike(layer: AnyLayer, grad: Tensor, kept: Tensor) -> None:
+    """Raise :class:`InvalidState` where the model was cast or moved away from what is kept of a layer."""
+    if (grad.dtype, grad.device) != (kept.dtype, kept.device):
+        raise InvalidState(
+            f"layer {layer.name}: found a gradient in {grad.dtype} on {grad.device} beside factors in {kept.dtype} on "
+            f"{kept.device}; the model was cast or moved after steps were taken, so build a new optimizer from it"
+        )
 
 
 def curvature(layer: AnyLayer, moves: list[Tensor], state: Mapping[str, Any]) -> Tensor:

@@ -30,7 +30,8 @@ def second_moment(rows: Tensor, *, ones: bool = False) -> Tensor:
             [ 4.,  6.,  2.]])
     """
     plain = type(rows) is Tensor and rows.is_cpu and rows.dtype in KINDS and rows.is_contiguous() and not rows.is_neg()
-    if not plain or rows.dim() != 2 or not kernels.matrices_available():
+    plain = plain and rows.dim() == 2 and not torch.compiler.is_compiling()
+    if not plain or not kernels.matrices_available():
         return factors.second_moment(xp, factors.with_ones(xp, rows) if ones else rows)
     number, size = rows.shape
     found = rows.new_empty((size + ones, size + ones))

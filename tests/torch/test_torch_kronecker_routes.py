@@ -6,8 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hessiod.backends import kernels
-from hessiod.backends_torch.kronecker import matrices
-from hessiod.core import NonFinite
+from hessiod.core import InvalidState, NonFinite
 from hessiod.torch import KFAC, THOR
 
 F64 = torch.float64
@@ -86,13 +85,34 @@ def test_a_bias_that_is_frozen_later_and_gradients_by_channels(frozen, monkeypat
     assert torch.linalg.norm(found - plain) < 1e-10 * torch.linalg.norm(plain)
 
 
-def test_inverses_of_another_dtype_are_left_to_torch(monkeypatch, calls):
-    """A model that is widened after inverses were made, as .double() does, is not read as what it was."""
-    layer, grad = nn.Linear(3, 2, bias=False), torch.randn(2, 3, dtype=F64)
-    opt = KFAC(layer, fisher="empirical")
-    inverses = [([torch.eye(3)], [torch.eye(2)])]
-    assert matrices.Together()(opt.layers, inverses, [grad]) is None
-    assert not calls
+def test_a_model_that_was_cast_after_steps_is_refused_by_name(calls):
+    model, x = nn.Sequential(nn.Linear(3, 2)), torch.randn(4, 3)
+    opt = KFAC(model, fisher="empirical")
+    for wide in (False, True):
+        if wide:
+            model.double()
+        before = model[0].weight.detach().clone()
+        opt.zero_grad()
+        model(x.to(model[0].weight.dtype)).square().mean().backward()
+        if wide:
+            with pytest.raises(
+                InvalidState, match=r"layer 0: found a gradient in torch.float64 .* build a new optimizer"
+            ):
+                opt.step()
+            assert torch.equal(model[0].weight, before)
+        else:
+            opt.step()
+    assert calls == [1]
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_traced_without_a_word(recwarn):
+    """The hooks of a compiled model are traced too; a call of compiled code there would break its graph."""
+    model, x = nn.Sequential(nn.Linear(3, 2)), torch.randn(4, 3)
+    opt = KFAC(model, fisher="empirical")
+    torch.compile(model, backend="eager")(x).square().mean().backward()
+    opt.step()
+    assert not [str(one.message) for one in recwarn if "Dynamo" in str(one.message)]
 
 
 def test_a_factor_without_an_inverse_is_refused_by_name_on_both_routes(monkeypatch):
