@@ -113,25 +113,40 @@ template <class T> void mirror(Index n, T* a) {
         for (Index j = left; j < std::min(left + SIDE, i); ++j) a[i * n + j] = a[j * n + i];
 }
 
+// In pieces of DEPTH rows, as the products are.
+template <class T> void sums_of_rows(Index rows, Index size, const T* x, T* found) {
+  std::vector<T> own(size);
+  for (Index first = 0; first < rows; first += DEPTH) {
+    std::fill(own.begin(), own.end(), T(0));
+    for (Index row = first; row < std::min(first + DEPTH, rows); ++row)
+      for (Index j = 0; j < size; ++j) own[j] += x[row * size + j];
+    for (Index j = 0; j < size; ++j) found[j] = first > 0 ? found[j] + own[j] : own[j];
+  }
+}
+
+// How many threads some products are worth: waiting for one another takes as long as a million of them, or far longer
+// where other processes are at work too.
+inline Index worth(double products, Index threads) {
+  constexpr double LEAST = 1 << 23;
+  return std::max<Index>(1, std::min<Index>(threads, Index(products / LEAST)));
+}
+
 // A second moment. With ones each row has a last entry of 1: the moment's last row and column are the sums of rows.
 template <class T> void moment(Index rows, Index size, bool ones, const T* x, T* found, Index threads) {
   const Index width = size + ones;
+  threads = worth(0.5 * double(rows) * double(size) * double(size), threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
   for (Index first = 0; first < rows; first += DEPTH) {
     const Index depth = std::min(DEPTH, rows - first);
     const T* part = x + first * size;
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+#pragma omp for schedule(static, 1) nowait  // each thread has the same columns every time, and waits for nobody
     for (Index left = 0; left < size; left += WIDE<T>) {  // columns from the first row to the diagonal
       const Index columns = std::min<Index>(WIDE<T>, size - left);
       const Matrix<T> left_side = {part, 1, size}, right_side = {part + left, size, 1};
       panel(left + columns, columns, depth, left_side, right_side, found + left, width, first > 0);
     }
-    if (!ones) continue;
-    T* sums = found + size * width;
-    std::vector<T> own(size, T(0));
-    for (Index row = 0; row < depth; ++row)
-      for (Index j = 0; j < size; ++j) own[j] += part[row * size + j];
-    for (Index j = 0; j < size; ++j) sums[j] = first > 0 ? sums[j] + own[j] : own[j];
   }
+  if (ones) sums_of_rows(rows, size, x, found + size * width);
   if (rows == 0) std::fill_n(found, width * width, T(0));
   if (ones) {
     for (Index i = 0; i < size; ++i) found[i * width + size] = found[size * width + i];
@@ -168,6 +183,7 @@ template <class T> bool swept(Index n, T* a) {
 // 1975), and nearly all of the work is products. With P the block's inverse and L its columns,
 //   block <- -P,   its columns <- L P,   the others <- others - L P L',   which after all blocks is minus the inverse.
 template <class T> bool inverted(Index n, T* a, Index threads) {
+  threads = worth(0.5 * double(STEP) * double(n) * double(n), threads);
   std::vector<T> right(n * STEP), across(n * STEP);  // - L P by rows, and L' by rows
   T block[STEP * STEP], columns[STEP * STEP];
   for (Index start = 0; start < n; start += STEP) {
@@ -308,6 +324,10 @@ extern "C" void hessiod_natural(Index count, const Layer* layers, const void* co
     if (layer.bias) parts.push_back({number, 0, 0});
   }
   const Index all = Index(parts.size());
+  double work_in_all = 0;
+  for (Index number = 0; number < count; ++number)
+    work_in_all += double(layers[number].out) * double(layers[number].in) * double(layers[number].out + layers[number].in);
+  threads = worth(work_in_all, threads);
   std::vector<double> sums(all);
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
   for (Index place = 0; place < all; ++place) {

@@ -124,3 +124,20 @@ def test_an_inner_product_is_not_finite_where_a_gradient_is_not(bad):
         products, _ = run(layers, "float32", threads=1)
         assert not np.isfinite(sum(products[5:7]))
         assert np.isfinite(products[:5]).all()
+
+
+def test_large_matrices_have_the_same_bits_on_two_threads():
+    """Large enough for both threads to have work."""
+    generator = np.random.default_rng(3)
+    x = generator.standard_normal((700, 300)).astype(np.float32)
+    assert np.array_equal(moment(x, ones=True), moment(x, ones=True, threads=2))
+    half = generator.standard_normal((1040, 1040)).astype(np.float32)
+    factor, found = half @ half.T / 1040, np.empty((2, 1040, 1040), np.float32)
+    for threads in (1, 2):
+        damped_inverse(1040, factor.ctypes.data, 1040, 0.1, found[threads - 1].ctypes.data, "float32", threads)
+    assert np.array_equal(*found)
+    assert np.isfinite(found).all()
+    layer = ([x], [np.ascontiguousarray(factor[:300, :300])], [np.ascontiguousarray(factor[:700, :700])])
+    (one, ways), (two, others) = (run([layer], "float32", threads) for threads in (1, 2))
+    assert one == two
+    assert np.array_equal(ways[0], others[0])
