@@ -12,7 +12,7 @@ import pytest
 
 OPTIONS = {
     "backend": "a backend whose conformance rows are tested; repeatable",
-    "level": "only this level, L0 to L6; repeatable",
+    "level": "only this level, L0 to L6 or 0 to 6; repeatable",
     "include": "only rows whose id matches this pattern; repeatable",
     "exclude": "no rows whose id matches this pattern; repeatable",
 }

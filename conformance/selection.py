@@ -16,12 +16,26 @@ from hessiod.core.errors import InvalidArgument
 LEVELS = ("L0", "L1", "L2", "L3", "L4", "L5", "L6")
 
 
+def level_named(text: str) -> str:
+    """A level as ids have it, from that or from its number.
+
+    >>> level_named("6"), level_named("L6")
+    ('L6', 'L6')
+    """
+    known = {name: level for level in LEVELS for name in (level, level.removeprefix("L"))}
+    if text not in known:
+        numbers = ", ".join(level.removeprefix("L") for level in LEVELS)
+        raise InvalidArgument(f"level: found {text!r}, expected one of {', '.join(LEVELS)}, or of {numbers}")
+    return known[text]
+
+
 @dataclass(frozen=True)
 class Selection:
     """Checks by level and by glob patterns over row ids, such as ``L1/sophia*`` or ``*/float64/*``.
 
     A row is chosen if it matches one of ``include`` (or there is none) and none of ``exclude``. A pattern without a
-    wildcard stands for everything that begins with it. ``quick`` leaves out the checks that are marked as slow.
+    wildcard stands for everything that begins with it. A level is "L6" or "6". ``quick`` leaves out the checks that are
+    marked as slow.
     """
 
     levels: tuple[str, ...] = ()
@@ -30,9 +44,7 @@ class Selection:
     quick: bool = False
 
     def __post_init__(self) -> None:
-        for level in self.levels:
-            if level not in LEVELS:
-                raise InvalidArgument(f"level: found {level!r}, expected one of {', '.join(LEVELS)}")
+        object.__setattr__(self, "levels", tuple(dict.fromkeys(map(level_named, self.levels))))
 
     def wants(self, level: str, case_id: str) -> bool:
         """Whether a row is chosen."""

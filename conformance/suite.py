@@ -87,7 +87,7 @@ def run_suite(
 ) -> Report:
     """Run the selected checks; ``on_case`` sees each row as it is found, which ``run`` may do in any order.
 
-    Interrupted (Ctrl-C), it returns the rows so far as a report that says it is partial.
+    Interrupted (Ctrl-C raises KeyboardInterrupt), it returns the rows so far as a report that says it is partial.
     """
     planned = plan(chosen, seed)
     checks = selection.choose(planned)

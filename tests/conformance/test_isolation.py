@@ -55,7 +55,8 @@ def test_a_worker_finds_what_this_process_finds():
     assert kinds == [f"{r}/{d}/{i}{source}" for r in routes for d in dtypes for i in inputs for source in sources]
 
 
-def test_an_interrupted_run_leaves_a_valid_report_that_says_it_is_partial(broken, tmp_path):
+@pytest.mark.parametrize(("interruption", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_leaves_a_valid_report_that_says_it_is_partial(interruption, status, broken, tmp_path):
     command = [sys.executable, "-c", MAIN, "conformance", "--backend", broken, "--level", "L1"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
@@ -65,9 +66,10 @@ def test_an_interrupted_run_leaves_a_valid_report_that_says_it_is_partial(broken
             if "apollo" in line:
                 break
         time.sleep(1.5)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(interruption)
+        process.send_signal(interruption if interruption == signal.SIGTERM else 0)  # timeout(1) sends it twice
         said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "PARTIAL, interrupted" in said
     report = read_report(tmp_path / "out" / "report.json")
     assert report.partial

@@ -33,10 +33,16 @@ def test_a_selection_is_by_level_prefix_and_glob(checks):
     assert len(chosen(Selection(exclude=("*/agreement",)), checks)) == len(everything) / 2
 
 
+def test_a_level_is_its_name_or_its_number(checks):
+    assert Selection(levels=("1", "L1", "6")) == Selection(levels=("L1", "L6"))
+    assert chosen(Selection(levels=("1",)), checks) == chosen(Selection(levels=("L1",)), checks)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"levels": ("L9",)}, "level: found 'L9', expected one of L0"),
+        ({"levels": ("L9",)}, "level: found 'L9', expected one of L0, .*, L6, or of 0, .*, 6$"),
+        ({"levels": ("",)}, "level: found '', expected one of L0"),
         ({"include": ("L1/lamb",)}, "include: 'L1/lamb' matches none of"),
         ({"exclude": ("*/float8",)}, "exclude: '[*]/float8' matches none of"),
         ({"levels": ("L4",)}, "together they leave none of"),

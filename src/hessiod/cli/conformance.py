@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hessiod.backends.registry import names
 from hessiod.cli.files import make_folder
+from hessiod.cli.signals import terminable
 from hessiod.conformance.case import FAIL, UNSUPPORTED, Case
 from hessiod.conformance.compare import Comparison
 from hessiod.conformance.compare import compare as compare_reports
@@ -44,7 +45,7 @@ def run(
         "out/conformance"
     ),
     device: Annotated[str | None, typer.Option(help="one of the backend's devices (default: its first)")] = None,
-    level: Annotated[list[str] | None, typer.Option(help="a level, L0 to L6; repeat for several")] = None,
+    level: Annotated[list[str] | None, typer.Option(help="a level, L0 to L6 or 0 to 6; repeat for several")] = None,
     include: Annotated[list[str] | None, typer.Option(help="only rows whose id matches, such as 'L1/sophia*'")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="no rows whose id matches")] = None,
     quick: Annotated[
@@ -62,7 +63,7 @@ def run(
 ) -> None:
     """Run the suite. The exit status is 0 only if nothing failed.
 
-    Ctrl-C writes the rows so far as a report that says it is partial.
+    Ctrl-C and SIGTERM write the rows so far as a report that says it is partial; the exit status is 130 or 143.
     """
     if context.invoked_subcommand:
         return
@@ -72,29 +73,28 @@ def run(
     known = KnownFailures.read(xfails) if xfails else NONE_KNOWN
     console = Console()
     seed = randbelow(2**32) if seed is None else seed
-    with Isolation(case_limit, device, seed, jobs) as isolation, progress(console) as bar:
-        if isolate:
-            isolation.begin(backend or names())
-        chosen = choose(backend or [], device)
-        total = sum(len(check.kinds) for check in selection.choose(plan(chosen)))
-        make_folder(out)
-        console.print(f"seed {seed}: give --seed {seed} to draw the same inputs again", highlight=False)
-        task = bar.add_task("", total=total)
+    with terminable() as interruption:
+        with Isolation(case_limit, device, seed, jobs) as isolation, progress(console) as bar:
+            if isolate:
+                isolation.begin(backend or names())
+            chosen = choose(backend or [], device)
+            total = sum(len(check.kinds) for check in selection.choose(plan(chosen)))
+            make_folder(out)
+            console.print(f"seed {seed}: give --seed {seed} to draw the same inputs again", highlight=False)
+            task = bar.add_task("", total=total)
 
-        def show(case: Case) -> None:
-            bar.update(task, advance=1, description=f"{case.level} {case.backend} {case.rule}")
-            if case.verdict in (FAIL, UNSUPPORTED):
-                line = f"{case.verdict}: {case.id}: {case.why}"
-                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            def show(case: Case) -> None:
+                bar.update(task, advance=1, description=f"{case.level} {case.backend} {case.rule}")
+                if case.verdict in (FAIL, UNSUPPORTED):
+                    line = f"{case.verdict}: {case.id}: {case.why}"
+                    bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        report = run_suite(chosen, show, selection, known, seed=seed, run=isolation.run if isolate else None)
-    for path in write_reports(report, out):
-        console.print(str(path), highlight=False, soft_wrap=True)
-    for line in counts(report):
-        console.print(line, highlight=False, soft_wrap=True)
-    if report.partial:
-        raise typer.Exit(130)
-    raise typer.Exit(0 if report.passed else 1)
+            report = run_suite(chosen, show, selection, known, seed=seed, run=isolation.run if isolate else None)
+        for path in write_reports(report, out):
+            console.print(str(path), highlight=False, soft_wrap=True)
+        for line in counts(report):
+            console.print(line, highlight=False, soft_wrap=True)
+    raise typer.Exit(interruption.status if report.partial else 0 if report.passed else 1)
 
 
 def counts(report: Report) -> list[str]:
