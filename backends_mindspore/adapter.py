@@ -27,9 +27,14 @@ from hessiod.backends_mindspore.groups import check_parameters, groups_of
 from hessiod.backends_mindspore.holder import Holder, name_apart
 from hessiod.backends_mindspore.schedule import Constant, LearningRates, check_rate
 from hessiod.backends_mindspore.slots import SLOTS, places, working_dtype, zeros_for
+from hessiod.backends_mindspore.traced import each, entries, wholly_finite
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
 from hessiod.core.rule import Rule
-from hessiod.core.trace import trace
+
+
+def scaled_in(array, dtype, factor):
+    """An array times a factor, in a dtype."""
+    return ops.cast(array, dtype) * ops.cast(factor, dtype)
 
 
 class RuleOptimizer(Holder, nn.Optimizer):
@@ -98,7 +103,6 @@ class RuleOptimizer(Holder, nn.Optimizer):
         self.slot0, self.slot1, self.slot2, self.slot3 = (*states, *[self.parameters] * (SLOTS - len(states)))
         self.step_kernel, self.step_scalars = rule.step.function, rule.step.scalars
         self.step_hyperparameters = rule.step.hyperparameters
-        self.step_scalar_names = trace(rule.step).scalars
         self.step_operands, self.step_writes = places(rule.step, rule.slots)
         if len(rule.measures) > 1:
             raise InvalidArgument(f"rule: {rule.name} has {len(rule.measures)} measures, expected at most 1")
@@ -111,7 +115,6 @@ class RuleOptimizer(Holder, nn.Optimizer):
             self.refreshes = Parameter(Tensor(0, ms.int32), name="refreshes", requires_grad=False)
             self.refresh_kernel, self.refresh_scalars = rule.refresh.function, rule.refresh.scalars
             self.refresh_hyperparameters = rule.refresh.hyperparameters
-            self.refresh_scalar_names = trace(rule.refresh).scalars
             self.refresh_operands, self.refresh_writes = places(rule.refresh, rule.slots)
 
     def _bind_groups(
@@ -145,8 +148,8 @@ class RuleOptimizer(Holder, nn.Optimizer):
 
     # In the graph
 
-    def group_values(self, group):
-        """Every hyperparameter of a group at this step, and the step, as 0-d float64 tensors."""
+    def rates(self, group):
+        """The learning rate and the weight decay of a group at this step, as 0-d float64 tensors."""
         lr = self.get_lr()
         decay = self.group_decays[group]
         if self.is_group_lr:
@@ -155,9 +158,22 @@ class RuleOptimizer(Holder, nn.Optimizer):
             decay = self.get_weight_decay()
             if self.is_group:
                 decay = decay[self.group_places[group]]
-            decay = ops.cast(decay, ms.float64) / self.loss_scale
+            decay = ops.reshape(ops.cast(decay, ms.float64), ()) / self.loss_scale  # a Cell may give one entry
+        return self.group_rates.exact(lr, group, self.global_step[0]), decay
+
+    @ms.jit
+    def all_rates(self):
+        """Those of all groups, one after the other, for a step on the host."""
+        found = ()
+        for group in range(self.group_count):
+            found = found + self.rates(group)
+        return ops.stack(found)
+
+    def group_values(self, group):
+        """Every hyperparameter of a group at this step, and the step, as 0-d float64 tensors."""
         values = dict(zip(self.hyperparameter_names, self.hyperparameter_values))  # noqa: B905 - strict= cannot be traced
-        values["lr"] = self.group_rates.exact(lr, group, self.global_step[0])
+        lr, decay = self.rates(group)
+        values["lr"] = lr
         values["weight_decay"] = decay
         values["step"] = ops.cast(self.global_step[0] + 1, ms.float64)
         if self.second_order:
@@ -170,26 +186,12 @@ class RuleOptimizer(Holder, nn.Optimizer):
         doubles = scalars(**{name: values[name] for name in names})
         return {name: ops.cast(value, self.group_dtypes[group]) for name, value in doubles.items()}
 
-    @ms.jit
-    def step_numbers(self):
-        """The step's scalars as they are now, an array for each group, for a step on the host."""
-        scalars = [
-            self.group_scalars(self.step_scalars, self.step_hyperparameters, group) for group in range(self.group_count)
-        ]
-        return tuple(
-            [ops.concat([ops.reshape(values[name], (1,)) for name in self.step_scalar_names]) for values in scalars]
-        )
-
-    @ms.jit
-    def refresh_numbers(self):
-        """The same of the refresh, for estimates that were counted already."""
-        scalars = [
-            self.group_scalars(self.refresh_scalars, self.refresh_hyperparameters, group)
-            for group in range(self.group_count)
-        ]
-        return tuple(
-            [ops.concat([ops.reshape(values[name], (1,)) for name in self.refresh_scalar_names]) for values in scalars]
-        )
+    def all_scalars(self, scalars, names):
+        """Those of all groups."""
+        found = ()
+        for group in range(self.group_count):
+            found = (*found, self.group_scalars(scalars, names, group))
+        return found
 
     def sweep(self, kernel, scalars, operands, writes, gradients, estimates):
         """Run a kernel over all parameters and assign its results."""
@@ -220,33 +222,25 @@ class RuleOptimizer(Holder, nn.Optimizer):
 
     def take_step(self, gradients):
         """Move every parameter and its slots."""
-        scalars = [
-            self.group_scalars(self.step_scalars, self.step_hyperparameters, group) for group in range(self.group_count)
-        ]
+        scalars = self.all_scalars(self.step_scalars, self.step_hyperparameters)
         self.sweep(self.step_kernel, scalars, self.step_operands, self.step_writes, gradients, gradients)
         ops.assign_add(self.global_step, self.global_step_increase_tensor)
 
     def refresh(self, estimates):
         """Fold curvature estimates into the state, and count them."""
         ops.assign_add(self.refreshes, 1)
-        scalars = [
-            self.group_scalars(self.refresh_scalars, self.refresh_hyperparameters, group)
-            for group in range(self.group_count)
-        ]
+        scalars = self.all_scalars(self.refresh_scalars, self.refresh_hyperparameters)
         self.sweep(self.refresh_kernel, scalars, self.refresh_operands, self.refresh_writes, estimates, estimates)
 
     def unscaled(self, gradients, factor):
         """Gradients in the dtype that a parameter's arithmetic has, times a factor."""
-        return [
-            ops.cast(grad, dtype) * ops.cast(factor, dtype)
-            for grad, dtype in zip(gradients, self.working_dtypes)  # noqa: B905
-        ]
+        return tuple(map(scaled_in, tuple(gradients), self.working_dtypes, (factor,) * len(gradients)))
 
     def all_finite(self, gradients, estimates):
         """Whether everything that enters a step is finite; what is not is marked in ``finite``."""
-        finite = ops.stack([ops.isfinite(grad).all() for grad in gradients])
+        finite = ops.stack(each(wholly_finite, gradients))
         if len(estimates) > 0:
-            finite = ops.logical_and(finite, ops.stack([ops.isfinite(estimate).all() for estimate in estimates]))
+            finite = ops.logical_and(finite, ops.stack(each(wholly_finite, estimates)))
         ops.assign(self.finite, finite)
         return finite.all()
 
@@ -359,9 +353,13 @@ class RuleOptimizer(Holder, nn.Optimizer):
         ):
             arrays = (param, param, param, slot0, slot1, slot2, slot3)
             scalars = self.group_scalars(self.measure_scalars, self.measure_hyperparameters, group)
-            count = self.measure_kernel(xp, *[arrays[place] for place in self.measure_operands], **scalars)
+            count = self.measure_kernel(xp, *entries(arrays, self.measure_operands), **scalars)
             found.append(ops.cast(count, ms.float64))
         return ops.stack(found)
+
+    def measurements(self) -> np.ndarray:
+        """The same on the host, where its memory can be read there."""
+        return self.host.measure(self) if self.host.usable() else self.measure().asnumpy()
 
     def diagnostics(self) -> list[dict[str, Any]]:
         """How each group fares, from its state as it is; nothing is computed or kept for it in a step.

@@ -19,6 +19,7 @@ from hessiod.backends_mindspore import namespace  # noqa: E402
 from hessiod.backends_mindspore.autodiff import MindSporeAutodiff  # noqa: E402
 from hessiod.backends_mindspore.optimizers import OPTIMIZERS  # noqa: E402
 from hessiod.backends_mindspore.processes import MindSporeProcesses  # noqa: E402
+from hessiod.backends_mindspore.traced import each, pairs  # noqa: E402
 from hessiod.backends_mindspore.trainer import MindSporeTrainer  # noqa: E402
 from hessiod.core.errors import BackendUnavailable  # noqa: E402
 from hessiod.core.rule import Kernel  # noqa: E402
@@ -64,9 +65,9 @@ def in_half(function: Function, written: tuple[Any, ...]) -> Function:
     """The function on arrays of any precision, with results of the given dtypes; the same one each time."""
 
     def stepped(xp, *arrays, **scalars):
-        results = function(xp, *[ops.cast(array, ms.float32) for array in arrays], **scalars)
+        results = function(xp, *each(ops.cast, arrays, ms.float32), **scalars)
         results = results if isinstance(results, tuple) else (results,)
-        return tuple([ops.cast(result, kind) for result, kind in zip(results, written)])  # noqa: B905 - traced
+        return pairs(ops.cast, results, written)
 
     return stepped
 

@@ -9,6 +9,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from hessiod.backends_mindspore import namespace as xp
+from hessiod.backends_mindspore.traced import each, times
 from hessiod.core.clipping import check_clip_grad, clip_factor
 
 
@@ -27,6 +28,12 @@ def unchanged(gradients):
     return gradients
 
 
+def sum_of_squares(array):
+    """In float64, where it cannot overflow."""
+    wide = ops.cast(array, ms.float64)
+    return (wide * wide).sum()
+
+
 class GlobalNorm(nn.Cell):
     """Gradients times :func:`~hessiod.core.clipping.clip_factor` of their norm."""
 
@@ -35,8 +42,6 @@ class GlobalNorm(nn.Cell):
         self.norm = Tensor(norm, ms.float64)
 
     def construct(self, gradients):
-        """The clipped gradients; the sum of squares is taken in float64, where it cannot overflow."""
-        squares = [(ops.cast(gradient, ms.float64) * ops.cast(gradient, ms.float64)).sum() for gradient in gradients]
-        total = ops.sqrt(ops.stack(squares).sum())
-        factor = clip_factor(xp, self.norm, total)
-        return [gradient * ops.cast(factor, gradient.dtype) for gradient in gradients]
+        """The clipped gradients."""
+        total = ops.sqrt(ops.stack(each(sum_of_squares, gradients)).sum())
+        return each(times, gradients, clip_factor(xp, self.norm, total))

@@ -11,6 +11,7 @@ from mindspore import Tensor, nn, ops
 
 from hessiod.backends_mindspore import namespace as xp
 from hessiod.backends_mindspore.holder import Holder
+from hessiod.backends_mindspore.traced import each, inner_product, pairs
 from hessiod.core import philox
 from hessiod.core.adahessian import spatial_average
 from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel, mean_kernel
@@ -22,6 +23,29 @@ def widened(array):
     if array.dtype == ms.float16 or array.dtype == ms.bfloat16:
         return ops.cast(array, ms.float32)
     return array
+
+
+def gauss_newton_bartlett(total, count):
+    """An estimate from a sum of sampled gradients, and the number of targets."""
+    scalars = gnb_scalars(count=count)
+    count, inverse = ops.cast(scalars["count"], total.dtype), ops.cast(scalars["inverse_count"], total.dtype)
+    return gnb_kernel(xp, total, count=count, inverse_count=inverse)
+
+
+def hutchinson(probe, product, scale):
+    """An estimate from a probe and the product of it with the scaled loss's Hessian."""
+    product = widened(product)
+    return hutchinson_kernel(xp, widened(probe), product * ops.cast(1.0 / scale, product.dtype))
+
+
+def averaged(total, count, averaging):
+    """The mean of some estimates, spatially averaged."""
+    return spatial_average(xp, mean_kernel(xp, total, inverse_count=ops.cast(1.0 / count, total.dtype)), averaging)
+
+
+def added(array, other):
+    """The sum of two arrays."""
+    return array + other
 
 
 def scaled(loss, scale):
@@ -118,15 +142,11 @@ class GaussNewtonBartlett(Holder):
         gradients = pull_back(slope)[-1]
         totals = pull_back(ops.cast(residual, logits.dtype))[-1]
         count = ops.cast(ops.cast(used, ms.float32).sum(), ms.float64)
-        return loss, gradients, [widened(total) for total in totals], count
+        return loss, gradients, each(widened, totals), count
 
     def finish(self, totals, count):
         """The estimates; in float32 at least, because the square of a half-precision number may not be one."""
-        scalars = gnb_scalars(count=count)
-        return [
-            gnb_kernel(xp, total, **{name: ops.cast(value, total.dtype) for name, value in scalars.items()})
-            for total in totals
-        ]
+        return each(gauss_newton_bartlett, totals, count)
 
 
 class Slope(Holder):
@@ -139,10 +159,7 @@ class Slope(Holder):
     def construct(self, probes, scale, inputs):
         """The product, the loss, the scaled loss's gradients."""
         (_, loss), gradients = ms.value_and_grad(self.loss, None, self.weights, has_aux=True)(scale, inputs)
-        products = [
-            (widened(gradient) * widened(probe)).sum()
-            for gradient, probe in zip(gradients, probes)  # noqa: B905 - not traceable
-        ]
+        products = pairs(inner_product, each(widened, gradients), each(widened, probes))
         return ops.stack(products).sum(), loss, gradients
 
 
@@ -163,7 +180,7 @@ class Hutchinson(Holder):
         loss, gradients, totals = self.sample(self.slopes[0], step, first, scale, inputs)
         for place in self.others:
             _, _, others = self.sample(self.slopes[place], step, first + place, scale, inputs)
-            totals = [one + other for one, other in zip(totals, others)]  # noqa: B905
+            totals = pairs(added, totals, others)
         return loss, gradients, totals, self.count
 
     def sample(self, slope, step, number, scale, inputs):
@@ -172,18 +189,9 @@ class Hutchinson(Holder):
         (_, loss, gradients), products = ms.value_and_grad(slope, None, self.weights, has_aux=True)(
             probes, scale, inputs
         )
-        estimates = [
-            hutchinson_kernel(xp, widened(u), self.unscaled(v, scale))
-            for u, v in zip(probes, products)  # noqa: B905
-        ]
+        estimates = tuple(map(hutchinson, tuple(probes), tuple(products), (scale,) * len(probes)))
         return loss, gradients, estimates
-
-    def unscaled(self, product, scale):
-        """The Hessian's product from that of the scaled loss's."""
-        product = widened(product)
-        return product * ops.cast(1.0 / scale, product.dtype)
 
     def finish(self, totals, count):
         """The mean over the probes, spatially averaged."""
-        means = [mean_kernel(xp, total, inverse_count=ops.cast(1.0 / count, total.dtype)) for total in totals]
-        return [spatial_average(xp, mean, self.averaging) for mean in means]
+        return each(averaged, totals, count, self.averaging)

@@ -36,7 +36,7 @@ def report(optimizer: Any) -> list[dict[str, Any]]:
     """One dictionary a group; empty before the first step."""
     if not optimizer.steps:
         return [{} for _ in members(optimizer)]
-    counts = {name: optimizer.measure().asnumpy() for name in optimizer.rule.measures}
+    counts = {name: optimizer.measurements() for name in optimizer.rule.measures}
     found = []
     for index, group in enumerate(members(optimizer)):
         entries = sum(optimizer.parameters[place].size for place in group)

@@ -16,12 +16,14 @@ from functools import cached_property
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor
 from mindspore.common.api import _pynative_executor
 
 from hessiod.backends import kernels
+from hessiod.backends.numpy import run
 from hessiod.core.rule import Kernel, Rule
-from hessiod.core.trace import GRAD_SCALE, trace
+from hessiod.core.trace import GRAD_SCALE
 
 DTYPES = {ms.float32: "float32", ms.float64: "float64", ms.bfloat16: "bfloat16", ms.float16: "float16"}
 
@@ -69,6 +71,17 @@ class HostStep:
             optimizer.refreshes.asnumpy()[...] += 1
         self._move(optimizer, inputs, 1.0 / optimizer.loss_scale if factor is None else factor, threads)
         optimizer.global_step.asnumpy()[...] += 1
+
+    def measure(self, optimizer: Any) -> np.ndarray:
+        """What ``optimizer.measure`` finds in a graph, by numpy over the slots' own memory."""
+        (kernel,) = optimizer.rule.measures.values()
+        scalars = [kernel.scalars_from(values) for values in values_now(optimizer)]
+        slots = zip(*[getattr(optimizer, name) for name in kernel.operands], strict=True)
+        found = [
+            run(kernel.function, [slot.asnumpy() for slot in arrays], scalars[group])[0]
+            for arrays, group in zip(slots, optimizer.group_of, strict=True)
+        ]
+        return np.array(found, np.float64)
 
     def _move(self, optimizer: Any, inputs: Sequence[Arrays], factor: float, threads: int) -> None:
         program = self.steps if len(inputs) == 1 else self.refreshed_steps
@@ -120,12 +133,20 @@ def thread_count() -> int:
     return max(1, min(count, os.cpu_count() or 1))
 
 
+def values_now(optimizer: Any) -> list[dict[str, float]]:
+    """Every hyperparameter of each group as ``group_values`` has it in a graph, in Python's doubles."""
+    pairs = zip(optimizer.hyperparameter_names, optimizer.hyperparameter_values, strict=True)
+    shared = {name: float(value.asnumpy()) for name, value in pairs} | {"step": optimizer.steps + 1}
+    if optimizer.second_order:
+        shared["refreshes"] = int(optimizer.refreshes.asnumpy())
+    rates = optimizer.all_rates().asnumpy().reshape(-1, 2).tolist()
+    return [shared | {"lr": lr, "weight_decay": decay} for lr, decay in rates]
+
+
 def scalar_rows(optimizer: Any, program: Sequence[Kernel], factor: float) -> list[dict[str, float]]:
-    """The program's scalars for each group, from the same graph arithmetic as in a traced step."""
+    """The program's scalars for each group."""
     found: list[dict[str, float]] = [{GRAD_SCALE: factor} for _ in range(optimizer.group_count)]
-    for place, kernel in enumerate(program):
-        names = trace(kernel).scalars
-        numbers = optimizer.step_numbers() if kernel is program[-1] else optimizer.refresh_numbers()
-        for row, values in zip(found, numbers, strict=True):
-            row |= {f"{name}_{place}": value for name, value in zip(names, values.asnumpy().tolist(), strict=True)}
+    for row, values in zip(found, values_now(optimizer), strict=True):
+        for place, kernel in enumerate(program):
+            row |= {f"{name}_{place}": value for name, value in kernel.scalars_from(values).items()}
     return found

@@ -15,6 +15,7 @@ from mindspore import Parameter, Tensor, context, nn, ops
 from mindspore.communication import get_group_size, get_rank
 from mindspore.communication.management import GlobalComm
 
+from hessiod.backends_mindspore.traced import each, pairs, size_of
 from hessiod.core.errors import InvalidArgument, InvalidState
 
 
@@ -38,6 +39,16 @@ class Alone(nn.Cell):
         """Nothing to compare with."""
 
 
+def flat_in_float32(array):
+    """All entries in one row."""
+    return ops.reshape(ops.cast(array, ms.float32), (-1,))
+
+
+def shaped_like(array, like):
+    """The entries in another array's shape."""
+    return ops.reshape(array, like.shape)
+
+
 class DataParallel(nn.Cell):
     """All processes that MindSpore's ``init`` brought together."""
 
@@ -50,9 +61,8 @@ class DataParallel(nn.Cell):
 
     def summed(self, arrays):
         """The sums over all processes, in float32 and the same bits on each; in the graph of a step."""
-        flat = ops.concat([ops.reshape(ops.cast(array, ms.float32), (-1,)) for array in arrays])
-        parts = ops.split(self.all_reduce(flat), [array.size for array in arrays])
-        return [ops.reshape(part, array.shape) for part, array in zip(parts, arrays)]  # noqa: B905 - not traceable
+        flat = ops.concat(each(flat_in_float32, arrays))
+        return pairs(shaped_like, ops.split(self.all_reduce(flat), each(size_of, arrays)), arrays)
 
     def place_of(self, count):
         """Where this process's ``count`` targets begin among those of all, in the order of ranks; in a graph.

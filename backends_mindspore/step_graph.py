@@ -64,7 +64,7 @@ class StepGraph(Holder):
         """Gradients, curvature totals and their count, added up over the processes."""
         if self.size == 1:
             return gradients, totals, count
-        found = self.processes.summed([one for one in gradients] + [one for one in totals] + [count])  # noqa: C416
+        found = self.processes.summed((*gradients, *totals, count))
         number = len(gradients)
         return found[:number], found[number:-1], ops.cast(found[-1], ms.float64)
 

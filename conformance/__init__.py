@@ -16,6 +16,7 @@
 ``problems``      what level 4 trains, on data that ships with the suite
 ``derivatives``   level 2: gradients and Hessian products of ``objectives`` against golden values
 ``estimators``    level 3: probes, targets, estimates, the Kronecker preconditioner
+``factored``      level 3: each function of the Kronecker methods against its formula
 ``matrices``      level 3: the Kronecker kernels, run in whole by backends without functions
 ``theorems``      level 3: what the papers prove about Apollo, Sophia and AdaHessian
 ``trajectories``  level 4: training ``runs`` against golden losses and each other
@@ -24,7 +25,7 @@
 ``enclosure``     which results a faithful evaluation may have
 ``formulas``      the published formulas in extended precision
 ``inputs``        arrays that kernels find hard
-``mutation``      changes every kernel in turn and sees whether level 1 notices
+``mutation``      changes every kernel in turn and sees whether level 1 notices; ``source_mutation``, level 3
 ``result``        header, rows and digest of a run
 ``matrix``        the rows laid out by level, subject and backend, and counted
 ``report``        a result as JSON, Markdown and HTML

@@ -21,7 +21,7 @@ from hessiod.backends.checkpoint import Container
 from hessiod.backends.contract import Backend
 from hessiod.conformance.check import Check, Finding, identified
 from hessiod.conformance.problems import DIGITS, GPT, Problem
-from hessiod.conformance.runs import CUT, advance, begun, left_or_begun
+from hessiod.conformance.runs import CUT, advance, left_or_begun, take_up
 from hessiod.conformance.trajectories import BUDGETS, FLOAT32_ULP
 
 END = 24
@@ -33,11 +33,7 @@ def uncut(backend: Backend, problem: Problem, optimizer: str) -> Iterator[Findin
     """A run without a cut, and its checkpoint taken up by the same backend: the same bits."""
     run = left_or_begun(backend, problem, optimizer)
     losses, saved = run.losses(END), run.saved()
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "cut"
-        path.write_bytes(saved)
-        resumed = begun(backend, problem, optimizer)
-        resumed.load(path)
+    resumed = take_up(backend, problem, optimizer, saved, anew=True)
     again = advance(resumed, problem, optimizer, CUT, END)
     differ = sum(one != other for one, other in zip(losses[CUT:], again, strict=True))
     why = f"saved at step {CUT} and taken up here, steps to {END} have the same losses bit for bit; {differ} differ"
@@ -51,8 +47,7 @@ def moved(
     with TemporaryDirectory() as folder:
         given, again = Path(folder) / "given", Path(folder) / "again"
         given.write_bytes(b64decode(there["saved"]))
-        resumed = begun(second, problem, optimizer)
-        resumed.load(given)
+        resumed = take_up(second, problem, optimizer, given.read_bytes(), anew=False)
         resumed.save(again, None)
         yield same_arrays(given, again)
     losses = np.array(there["losses"][:CUT] + advance(resumed, problem, optimizer, CUT, END))

@@ -2,13 +2,14 @@
 
 Each operation of each kernel's graph is replaced by another one, the operands of quotients and differences change
 places, and each scalar and constant is changed by a thousandth or its sign. Level 1 must fail on every mutant by its
-``formula`` row: the changed kernel is not the published formula. A mutant that passes is printed.
+``formula`` row: the changed kernel is not the published formula. Then the same with the Kronecker functions
+(:mod:`hessiod.conformance.source_mutation`), on which level 3 must fail. A mutant that passes is printed.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from hessiod.backends.numpy import NumpyBackend, namespace
 from hessiod.conformance.example import Subject
 from hessiod.conformance.kernels import fixed, subjects
 from hessiod.conformance.measure import measure
+from hessiod.conformance.source_mutation import source_caught, source_mutants
 from hessiod.core.trace import Graph, Node, evaluate, trace
 
 OTHERS: Mapping[str, tuple[str, ...]] = {
@@ -52,6 +54,9 @@ class Mutant:
     change: str
     scalar: str = ""
     factor: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.subject.name}: {self.change}"
 
     def run(self, function: Any, arrays: Sequence[Any], scalars: Mapping[str, float]) -> tuple[Any, ...]:
         """A route that runs the mutant in the kernel's place."""
@@ -110,15 +115,24 @@ def caught(mutant: Mutant) -> bool:
 
 
 def main() -> None:
-    """Run every mutant; the exit status is 0 only if 95 of 100 are caught."""
+    """Run every mutant; the exit status is 0 only if 95 of 100 are caught, of the kernels and of the functions."""
     console = Console()
-    every = [mutant for subject in subjects() for mutant in mutants(subject)]
-    survivors = [mutant for mutant in track(every, "mutants", console=console) if not caught(mutant)]
+    kernels = [mutant for subject in subjects() for mutant in mutants(subject)]
+    shares = [
+        share_caught("kernels, level 1", kernels, caught, console),
+        share_caught("Kronecker functions, level 3", list(source_mutants()), source_caught, console),
+    ]
+    sys.exit(0 if min(shares) >= 0.95 else 1)
+
+
+def share_caught(title: str, every: Sequence[Any], notices: Callable[[Any], bool], console: Console) -> float:
+    """Which mutants pass, and the share of those that do not."""
+    survivors = [mutant for mutant in track(every, title, console=console) if not notices(mutant)]
     for mutant in survivors:
-        console.print(f"survives: {mutant.subject.name}: {mutant.change}", highlight=False)
+        console.print(f"survives: {mutant}", highlight=False)
     share = 1 - len(survivors) / len(every)
-    console.print(f"{len(every) - len(survivors)} of {len(every)} caught, {share:.1%}", highlight=False)
-    sys.exit(0 if share >= 0.95 else 1)
+    console.print(f"{title}: {len(every) - len(survivors)} of {len(every)} caught, {share:.1%}", highlight=False)
+    return share
 
 
 if __name__ == "__main__":

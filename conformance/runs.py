@@ -1,6 +1,7 @@
 """Training runs that levels 4 and 5 share: what level 4 has trained, level 5 does not train again.
 
-A framework that compiles a run takes longer for that than for the steps.
+A framework that compiles a run takes longer for that than for the steps. For the same reason the trainer that takes up
+a backend's own file takes up the others' after it, with everything that it holds by then to be replaced.
 """
 
 from __future__ import annotations
@@ -77,3 +78,19 @@ def left_or_begun(backend: Backend, problem: Problem, optimizer: str) -> Run:
     if found and (found.backend, found.problem, found.optimizer) == (backend, problem, optimizer):
         return found
     return Run(backend, problem, optimizer)
+
+
+_resumed: dict[str, tuple[Problem, str, Trainer]] = {}
+"""Of each backend, the last."""
+
+
+def take_up(backend: Backend, problem: Problem, optimizer: str, file: bytes, anew: bool) -> Trainer:
+    """A trainer that has loaded a file: a new one, or the last one if it was of the same run."""
+    kept, kind, trainer = _resumed.get(backend.name, (None, "", None))
+    if anew or trainer is None or (kept, kind) != (problem, optimizer):
+        trainer = begun(backend, problem, optimizer)
+        _resumed[backend.name] = problem, optimizer, trainer
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "cut").write_bytes(file)
+        trainer.load(Path(folder) / "cut")
+    return trainer

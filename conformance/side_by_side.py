@@ -1,7 +1,8 @@
 """Checks in several processes at the same time.
 
 Each lane has a backend, whose checks it takes from the front. A lane whose backend has none left takes one that no lane
-has; when there is none, it helps where most is left, and takes the last: those are the longest.
+has; when there is none, it helps where most is left, and takes the last: those are the longest. A check that waited for
+one of its own backend goes on in that one's lane, which has compiled what both need.
 """
 
 from __future__ import annotations
@@ -30,15 +31,18 @@ def part(check: Check) -> tuple[str, ...]:
 
 
 class Lanes:
-    """What waits to be performed, in parts, by backend."""
+    """What waits to be performed, in parts, by backend; and what waits for others' data."""
 
     def __init__(self, checks: Sequence[Check]) -> None:
         self.waiting: dict[str, dict[tuple[str, ...], list[Check]]] = {}
         self.taken: set[str] = set()
         self.closed = False
         self.changed = Condition()
+        self.unfinished = {check.id for check in checks}
+        self.blocked = [check for check in checks if check.after and not check.compares]
         for check in checks:
-            self.add(check)
+            if not check.after:
+                self.add(check)
 
     def add(self, check: Check) -> None:
         """One more check, at the end."""
@@ -61,6 +65,17 @@ class Lanes:
                 self.changed.wait()
             return None
 
+    def finished(self, check: Check) -> list[Check]:
+        """What waited for a check no longer waits: its own backend's checks are returned, for the lane it was in."""
+        with self.changed:
+            self.unfinished.discard(check.id)
+            ready = [other for other in self.blocked if not self.unfinished.intersection(other.after)]
+            self.blocked = [other for other in self.blocked if other not in ready]
+        for other in ready:
+            if other.backend != check.backend:
+                self.add(other)
+        return [other for other in ready if other.backend == check.backend]
+
     def close(self) -> None:
         """There are no more checks."""
         with self.changed:
@@ -75,24 +90,21 @@ def side_by_side(
 
     Left early, by Ctrl-C for one, it calls ``stop``, which ends what is performed, until nothing is.
     """
-    waits = [check for check in checks if check.after]
-    lanes, results, known = Lanes([check for check in checks if not check.after]), Results(), dict[str, Any]()
+    compared = [check for check in checks if check.compares]
+    lanes, results, known = Lanes(checks), Results(), dict[str, Any]()
     threads = [Thread(target=work, args=(lanes, perform, known, results), daemon=True) for _ in range(jobs)]
     pending = {check.id for check in checks}
     try:
         for thread in threads:
             thread.start()
         while pending:
-            for check in [check for check in waits if not pending.intersection(check.after)]:
-                waits.remove(check)
-                if check.compares:
-                    results.put((check, perform(check, known)))
-                else:
-                    lanes.add(check)
+            for check in [check for check in compared if not pending.intersection(check.after)]:
+                compared.remove(check)
+                results.put((check, perform(check, known)))
+                for other in lanes.finished(check):
+                    lanes.add(other)
             check, outcome = received(results)
             pending.discard(check.id)
-            if outcome.data is not None:
-                known[check.id] = outcome.data
             yield check, outcome
     finally:
         lanes.close()
@@ -103,18 +115,22 @@ def side_by_side(
                 thread.join(0.1)
 
 
-def work(lanes: Lanes, perform: Perform, known: Mapping[str, Any], results: Results) -> None:
+def work(lanes: Lanes, perform: Perform, known: dict[str, Any], results: Results) -> None:
     """Perform checks until there are no more."""
     home = ""
     while (taken := lanes.take(home)) is not None:
         home, checks = taken
-        for check in checks:
-            if lanes.closed:
-                return
+        while checks and not lanes.closed:
+            check, *checks = checks
             try:
-                results.put((check, perform(check, known)))
+                outcome = perform(check, known)
             except Exception as error:  # raised again where the results are awaited
                 results.put(error)
+                continue
+            if outcome.data is not None:
+                known[check.id] = outcome.data
+            checks = [*lanes.finished(check), *checks]
+            results.put((check, outcome))
 
 
 def received(results: Results) -> tuple[Check, Outcome]:

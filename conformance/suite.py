@@ -15,6 +15,7 @@ from hessiod.conformance.check import Check, Outcome, perform
 from hessiod.conformance.checkpoints import checkpoint_checks
 from hessiod.conformance.derivatives import derivative_checks
 from hessiod.conformance.estimators import estimator_checks
+from hessiod.conformance.factored import factored_checks
 from hessiod.conformance.functions import function_checks
 from hessiod.conformance.kernels import kernel_checks
 from hessiod.conformance.matrices import matrix_checks
@@ -46,6 +47,7 @@ def plan(chosen: Sequence[Listing], seed: int = 0, elsewhere: Sequence[str] = ()
         *(check for backend in backends for check in kernel_checks(backend, seed)),
         *(check for backend in backends for check in derivative_checks(backend)),
         *(check for backend in backends for check in estimator_checks(backend)),
+        *(check for backend in backends for check in factored_checks(backend)),
         *(check for backend in backends for check in matrix_checks(backend)),
         *(check for backend in backends for check in theorem_checks(backend)),
         *trajectory_checks(backends),

@@ -104,26 +104,27 @@ def rademacher_probes(xp, likes, *, seed, step, sample=0, indices=None):
     >>> from hessiod.backends.numpy import namespace as xp
     >>> import numpy as np
     >>> rademacher_probes(xp, [np.zeros((2, 3), np.float32), np.zeros(2)], seed=0, step=1)
-    [array([[-1.,  1.,  1.],
-           [ 1.,  1., -1.]], dtype=float32), array([-1.,  1.])]
+    (array([[-1.,  1.,  1.],
+           [ 1.,  1., -1.]], dtype=float32), array([-1.,  1.]))
     """
-    counts = [blocks_of(size_of(like), 128) for like in likes]
-    ends = [sum(counts[: place + 1]) for place in range(len(counts))]
-    numbers = [xp.arange(count, likes[0]) for count in counts]
-    block = xp.concat(numbers)
-    places = range(len(likes)) if indices is None else indices
-    index = xp.concat([number * 0 + place for number, place in zip(numbers, places)])  # noqa: B905 - not traceable
-    bits = words(xp, block, seed=seed, step=step, index=index, sample=sample, stream=PROBE)
-    return [signs_from(xp, bits[ends[k] - counts[k] : ends[k]], likes[k]) for k in range(len(counts))]
+    numbers, indexed, probes, start = (), (), (), 0
+    for like, place in zip(likes, range(len(likes)) if indices is None else indices):  # noqa: B905 - not traceable
+        block = xp.arange(blocks_of(size_of(like), 128), like)
+        numbers, indexed = (*numbers, block), (*indexed, block * 0 + place)
+    bits = words(xp, xp.concat(numbers), seed=seed, step=step, index=xp.concat(indexed), sample=sample, stream=PROBE)
+    for like in likes:
+        end = start + blocks_of(size_of(like), 128)
+        probes = (*probes, signs_from(xp, bits[start:end], like))
+        start = end
+    return probes
 
 
 def normal_probes(xp, likes, *, seed, step, sample=0, indices=None):
     """A probe of independent standard normal numbers for each parameter, shaped, typed and placed like it."""
-    places = range(len(likes)) if indices is None else indices
-    return [
-        normals(xp, like, seed=seed, step=step, index=place, sample=sample, stream=PROBE)
-        for like, place in zip(likes, places)  # noqa: B905 - not traceable
-    ]
+    probes = ()
+    for like, place in zip(likes, range(len(likes)) if indices is None else indices):  # noqa: B905 - not traceable
+        probes = (*probes, normals(xp, like, seed=seed, step=step, index=place, sample=sample, stream=PROBE))
+    return probes
 
 
 def quads(xp, like, first):

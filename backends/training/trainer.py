@@ -45,4 +45,7 @@ class Trainer(Protocol):
         """Write a checkpoint (:mod:`hessiod.backends.checkpoint`) with something for the caller in it."""
 
     def load(self, path: Path) -> int:
-        """Take up a checkpoint that any framework wrote, or raise and change nothing; return its step."""
+        """Take up a checkpoint that any framework wrote, or raise and change nothing; return its step.
+
+        What was trained or loaded before is replaced whole.
+        """

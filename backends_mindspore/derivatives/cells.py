@@ -13,8 +13,10 @@ import mindspore as ms
 from mindspore import ParameterTuple, nn, ops
 
 from hessiod.backends_mindspore import namespace as xp
+from hessiod.backends_mindspore.curvature import gauss_newton_bartlett
+from hessiod.backends_mindspore.traced import each, inner_product, pairs
 from hessiod.core import philox
-from hessiod.core.curvature import gnb_kernel, gnb_scalars, hutchinson_kernel
+from hessiod.core.curvature import hutchinson_kernel
 from hessiod.core.likelihood import RESIDUALS
 
 
@@ -78,8 +80,7 @@ class Slope(nn.Cell):
     def construct(self, vectors, inputs):
         """``sum_i <g_i, v_i>``."""
         gradients = ms.grad(self.forward, None, self.weights)(inputs)
-        products = [(gradient * vector).sum() for gradient, vector in zip(gradients, vectors)]  # noqa: B905 - not traceable
-        return ops.stack(products).sum()
+        return ops.stack(pairs(inner_product, gradients, vectors)).sum()
 
 
 class Product(nn.Cell):
@@ -96,6 +97,16 @@ class Product(nn.Cell):
         return ms.grad(self.slope, None, self.weights)(vectors, inputs)
 
 
+def hutchinson(probe, product):
+    """An estimate from a probe and its product."""
+    return hutchinson_kernel(xp, probe, product)
+
+
+def sum_in_float64(array):
+    """The sum of the entries."""
+    return ops.cast(array, ms.float64).sum()
+
+
 class Probed(nn.Cell):
     """``u * (H u)`` for a probe u that is drawn in the graph, and ``u' H u``."""
 
@@ -109,8 +120,8 @@ class Probed(nn.Cell):
         """One array for each weight, and a number in float64."""
         probes = self.draw(xp, self.weights, seed=self.seed, step=0, sample=sample)
         products = ms.grad(self.slope, None, self.weights)(probes, inputs)
-        estimates = [hutchinson_kernel(xp, u, v) for u, v in zip(probes, products)]  # noqa: B905
-        return estimates, ops.stack([ops.cast(estimate, ms.float64).sum() for estimate in estimates]).sum()
+        estimates = pairs(hutchinson, probes, products)
+        return estimates, ops.stack(each(sum_in_float64, estimates)).sum()
 
 
 class GaussNewton(nn.Cell):
@@ -133,8 +144,4 @@ class GaussNewton(nn.Cell):
             used = used * ops.cast(mask != 0, logits.dtype).reshape(used.shape)
         residual = self.residual(xp, logits, self.seed, 0, sample)
         totals = pull_back(ops.cast(residual * used, logits.dtype))[-1]
-        scalars = gnb_scalars(count=ops.cast(ops.cast(used, ms.float32).sum(), ms.float64))
-        return [
-            gnb_kernel(xp, total, **{name: ops.cast(value, total.dtype) for name, value in scalars.items()})
-            for total in totals
-        ]
+        return each(gauss_newton_bartlett, totals, ops.cast(ops.cast(used, ms.float32).sum(), ms.float64))

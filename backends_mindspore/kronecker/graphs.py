@@ -120,7 +120,7 @@ class Update(Holder):
 
     def move(self, good, gradients):
         """Move by the mean over micro-batches and processes, if everything is finite."""
-        gradients = self.processes.summed([gradient for gradient in gradients])  # noqa: C416 - a tuple is not a list
+        gradients = self.processes.summed(gradients)
         factor = 1.0 / (ops.cast(self.loss_scale.current(), ms.float64) * self.parts)
         gradients = self.optimizer.unscaled_all(gradients, factor)
         good = ops.logical_and(good, self.optimizer.all_found_finite(gradients))

@@ -29,6 +29,7 @@ from hessiod.backends_mindspore.kronecker.states import State
 from hessiod.backends_mindspore.kronecker.step import KroneckerStep
 from hessiod.backends_mindspore.kronecker.sums import Statistics
 from hessiod.backends_mindspore.schedule import check_rate
+from hessiod.backends_mindspore.traced import each, entries, times, wholly_finite
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
 from hessiod.core.kronecker import trust_region
 from hessiod.core.rule import Rule
@@ -36,6 +37,12 @@ from hessiod.core.rules import RULES
 from hessiod.core.sgd import sgd_rule
 
 LOG = logging.getLogger("hessiod")
+
+
+def slope(direction, gradient, lr):
+    """A layer's part of the trust region's quadratic form."""
+    product = trust_region.inner_product(xp, direction, ops.cast(gradient, direction.dtype))
+    return ops.cast(product, ms.float64) * lr * lr
 
 
 class KroneckerOptimizer(RuleOptimizer):
@@ -148,19 +155,15 @@ class KroneckerOptimizer(RuleOptimizer):
         """Natural gradients by parameter, within the trust region."""
         parts: Any = ()
         for block, places in zip(self.blocks, self.layer_places):  # noqa: B905 - strict= cannot be traced
-            parts = parts + block([gradients[place] for place in places])
-        directions: Any = [parts[place] for place in self.direction_places]
+            parts = parts + block(entries(gradients, places))
+        directions: Any = entries(parts, self.direction_places)
         if self.kl_clip is None:
             return directions
-        rates = [self.group_values(group)["lr"] for group in range(self.group_count)]
-        slopes = [
-            ops.cast(trust_region.inner_product(xp, direction, ops.cast(grad, direction.dtype)), ms.float64)
-            * rates[group]
-            * rates[group]
-            for direction, grad, group in zip(directions, gradients, self.group_of)  # noqa: B905
-        ]
-        nu = trust_region.kl_scale(xp, ops.stack(slopes).sum(), clip=self.kl_clip)
-        return [direction * ops.cast(nu, direction.dtype) for direction in directions]
+        rates: Any = ()
+        for group in range(self.group_count):
+            rates = (*rates, self.rates(group)[0])
+        slopes = tuple(map(slope, directions, gradients, entries(rates, self.group_of)))
+        return each(times, directions, trust_region.kl_scale(xp, ops.stack(slopes).sum(), clip=self.kl_clip))
 
     def unscaled_all(self, gradients, factor):
         """Gradients of ``trained`` times a factor, in the dtype of the parameters' arithmetic."""
@@ -180,7 +183,7 @@ class KroneckerOptimizer(RuleOptimizer):
         """Take the step if ``good`` and directions are finite; else count a refusal."""
         own, others = gradients[: self.own_count], gradients[self.own_count :]
         directions = self.natural(own)
-        usable = ops.stack([ops.isfinite(direction).all() for direction in directions])
+        usable = ops.stack(each(wholly_finite, directions))
         ops.assign(self.usable, usable)
         good = ops.logical_and(good, usable.all())
         if good:

@@ -36,7 +36,7 @@ class ClipFraction(CurvatureOptimizer):
         """
         if self.steps == 0:
             return float("nan")
-        return float(self.measure().asnumpy().sum()) / sum(param.size for param in self.parameters)
+        return float(self.measurements().sum()) / sum(param.size for param in self.parameters)
 
 
 class SophiaG(ClipFraction, GaussNewtonOptimizer):

@@ -88,6 +88,19 @@ def test_a_check_waits_for_all_whose_data_it_takes_and_one_that_only_compares_ru
     assert watch.threads["moved"] in (watch.threads["run/a"], watch.threads["run/b"])
 
 
+def test_a_check_that_waited_goes_on_in_its_own_backends_lane():
+    watch, after = Watch(), ("run/a", "run/b")
+    runs = [check("run/b", "b"), check("run/a", "a"), *(check(f"{number}/a", "a") for number in range(4))]
+    moved = [check("b-a", "a", after=after), check("a-b", "b", after=after)]
+
+    def perform(check, known):
+        time.sleep(0.3 if check.id == "run/a" else 0.0)
+        return watch.perform(check, known)
+
+    assert len(list(side_by_side([*runs, *moved], perform, 2))) == 8
+    assert watch.threads["b-a"] == watch.threads["run/a"]
+
+
 def test_an_error_of_the_suite_itself_comes_through_and_leaving_early_stops_the_rest():
     def broken(check, known):
         raise ZeroDivisionError("of the suite")
