@@ -188,7 +188,7 @@ class RuleOptimizer(Holder, nn.Optimizer):
 
     def all_scalars(self, scalars, names):
         """Those of all groups."""
-        found = ()
+        found: Any = ()
         for group in range(self.group_count):
             found = (*found, self.group_scalars(scalars, names, group))
         return found

@@ -11,7 +11,7 @@ from mindspore import ops
 
 def each(function, arrays, *shared):
     """``function(array, *shared)`` of every array."""
-    rows = (tuple(arrays),)
+    rows: tuple = (tuple(arrays),)
     for one in shared:
         rows = (*rows, (one,) * len(arrays))
     return tuple(map(function, *rows))

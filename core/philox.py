@@ -107,7 +107,10 @@ def rademacher_probes(xp, likes, *, seed, step, sample=0, indices=None):
     (array([[-1.,  1.,  1.],
            [ 1.,  1., -1.]], dtype=float32), array([-1.,  1.]))
     """
-    numbers, indexed, probes, start = (), (), (), 0
+    numbers: tuple = ()
+    indexed: tuple = ()
+    probes: tuple = ()
+    start = 0
     for like, place in zip(likes, range(len(likes)) if indices is None else indices):  # noqa: B905 - not traceable
         block = xp.arange(blocks_of(size_of(like), 128), like)
         numbers, indexed = (*numbers, block), (*indexed, block * 0 + place)
@@ -121,7 +124,7 @@ def rademacher_probes(xp, likes, *, seed, step, sample=0, indices=None):
 
 def normal_probes(xp, likes, *, seed, step, sample=0, indices=None):
     """A probe of independent standard normal numbers for each parameter, shaped, typed and placed like it."""
-    probes = ()
+    probes: tuple = ()
     for like, place in zip(likes, range(len(likes)) if indices is None else indices):  # noqa: B905 - not traceable
         probes = (*probes, normals(xp, like, seed=seed, step=step, index=place, sample=sample, stream=PROBE))
     return probes
