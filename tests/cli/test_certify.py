@@ -28,6 +28,7 @@ def hessiod(*arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_certify_writes_a_table_for_engines_and_one_for_people_and_exits_with_0(tmp_path):
     result = hessiod("certify", "--backend", "torch", "--out", "found", "--jobs", "2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -59,6 +60,9 @@ def test_a_wrong_number_must_be_cured_or_refused_or_the_exit_status_is_1(
     }
     assert document["operators"]["Log"]["second"] == ("cured" if verdict == "cured" else "refused")
     assert document["operators"]["Mul"]["second"] == "right"
+    page = (tmp_path / "found" / "torch-9.9.9.md").read_text()
+    assert "| exp | right |" in page
+    assert f"| log | {verdict} |" in page.replace("**", "")  # what is not right stands out
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,14 @@ def test_a_case_at_another_point_is_refused():
         golden.golden(moved)
 
 
-@pytest.mark.parametrize("name", ["gelu_tanh", "layer_norm_small", "conv2d_stride_pad", "cross_entropy_smoothing"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gelu_tanh",
+        "conv2d_stride_pad",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("layer_norm_small", "cross_entropy_smoothing")),
+    ],
+)
 def test_the_golden_values_are_what_two_sources_agree_on(name):
     jax = pytest.importorskip("jax")
     from hessiod.conformance.certify import golden as maker
