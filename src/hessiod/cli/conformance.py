@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from secrets import randbelow
 from typing import Annotated
@@ -14,12 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hessiod.backends.registry import names
 from hessiod.cli.files import make_folder
 from hessiod.cli.signals import terminable
-from hessiod.conformance.case import FAIL, UNSUPPORTED, Case
+from hessiod.conformance.case import FAIL, Case
 from hessiod.conformance.compare import Comparison
 from hessiod.conformance.compare import compare as compare_reports
 from hessiod.conformance.golden import digest
 from hessiod.conformance.isolation import Isolation
-from hessiod.conformance.matrix import counted, tally
+from hessiod.conformance.matrix import by_reason, counted, tally
 from hessiod.conformance.report import figure, headline, write_reports
 from hessiod.conformance.result import Report
 from hessiod.conformance.selection import NONE_KNOWN, KnownFailures, Selection
@@ -85,24 +86,32 @@ def run(
 
             def show(case: Case) -> None:
                 bar.update(task, advance=1, description=f"{case.level} {case.backend} {case.rule}")
-                if case.verdict in (FAIL, UNSUPPORTED):
-                    line = f"{case.verdict}: {case.id}: {case.why}"
-                    bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                if case.verdict == FAIL:
+                    bar.console.print(
+                        f"{case.verdict}: {case.id}: {case.why}", markup=False, highlight=False, soft_wrap=True
+                    )
 
             report = run_suite(chosen, show, selection, known, seed=seed, run=isolation.run if isolate else None)
         for path in write_reports(report, out):
             console.print(str(path), highlight=False, soft_wrap=True)
         for line in counts(report):
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(interruption.status if report.partial else 0 if report.passed else 1)
 
 
 def counts(report: Report) -> list[str]:
-    """The counts of each level, then the whole result."""
-    lines = [
+    """Why rows are unsupported, the counts of each level, then the whole result."""
+    lines = [f"unsupported: {reason}: {found(rows)}" for reason, rows in by_reason(report.cases).items()]
+    lines += [
         f"{level}: {counted(sum(by_backend.values(), Counter()))}" for level, by_backend in tally(report.cases).items()
     ]
     return [*lines, headline(report)]
+
+
+def found(rows: Sequence[Case]) -> str:
+    """How many rows of which levels and backends."""
+    levels, backends = (sorted({getattr(row, name) for row in rows}) for name in ("level", "backend"))
+    return f"{len(rows)} of {', '.join(levels)} on {', '.join(backends)}"
 
 
 def progress(console: Console) -> Progress:
