@@ -88,6 +88,39 @@ def test_a_backend_that_loses_state_is_caught(damage, optimizer, failing):
         assert set(rows.values()) == {PASS}
 
 
+class Keeping(Losing):
+    """Torch, with a load that leaves the momentum as it was, if there is some already."""
+
+    name = "keeping"
+
+    def __init__(self):
+        super().__init__(nothing)
+        self.begun = 0
+
+    def trainer(self, **arguments):
+        self.begun += 1
+        trainer = TorchBackend.trainer(self, **arguments)
+        right, state = trainer.load, trainer.optimizer.state
+
+        def load_over(path):
+            kept = {parameter: slots["exp_avg"].clone() for parameter, slots in state.items()}
+            right(path)
+            for parameter, momentum in kept.items():
+                state[parameter]["exp_avg"].copy_(momentum)
+
+        trainer.load = load_over
+        return trainer
+
+
+def test_a_moved_run_goes_on_in_the_trainer_that_resumed_its_own():
+    """Which costs no more compiling, and catches what a load into a new trainer does not show."""
+    keeping = Keeping()
+    rows = run([load("torch"), keeping], "sophia-g")
+    assert keeping.begun == 2
+    assert rows["keeping/resumed"] == PASS
+    assert rows["torch-keeping/arrays"] == FAIL
+
+
 def test_a_backend_without_optimizers_is_unsupported_and_pairs_go_both_ways():
     checks = list(checkpoint_checks([load("numpy"), load("torch"), Losing(nothing)]))
     assert {check.backend for check in checks if check.unsupported} >= {"numpy"}
