@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from hessiod.backends.digits.config import SETTINGS, MLPConfig
+from hessiod.backends.digits.config import MLPConfig
 from hessiod.backends.digits.data import LEVELS, as_text, from_levels, from_text
-from hessiod.backends.gpt.config import SETTINGS as GPT_SETTINGS
+from hessiod.backends.gpt.config import GPTConfig
 from hessiod.backends.training.weights import initial_weights
 from hessiod.conformance.problems import DIGITS
 from hessiod.core import InvalidArgument
@@ -61,4 +61,4 @@ def test_initial_weights_have_a_variance_of_one_over_the_inputs():
 
 
 def test_both_problems_train_with_the_same_optimizers():
-    assert set(SETTINGS) == set(GPT_SETTINGS) == set(DIGITS.settings)
+    assert set(MLPConfig().settings) == set(GPTConfig().settings) == set(DIGITS.settings)

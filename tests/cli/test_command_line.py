@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+from hessiod.cli.app import app
+from hessiod.core.errors import HessiodError
 
 BLOCKER = """
 import sys
@@ -167,18 +171,22 @@ def test_a_run_resumed_at_half_by_the_other_framework_goes_on_as_if_nothing_had_
     assert found[steps // 2] == pytest.approx(expected[steps // 2], rel=1e-5)  # the same weights and batch
 
 
-def test_a_checkpoint_of_another_run_is_refused(whole, steps, tmp_path):
+def test_a_checkpoint_of_another_run_is_refused(whole, steps, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     checkpoint = whole["torch"] / "checkpoint.safetensors"
-    for arguments, said in (
-        (["--seed", "1"], "seed 0"),
-        (["--optimizer", "adamw"], "optimizer 'sophia-g'"),
-        (["--lr", "0.1"], "lr 0.0005"),
-        (["--steps", steps], f"the checkpoint is at step {steps}"),
-    ):
-        result = hessiod("train", "--steps", 300, "--resume", checkpoint, "--out", "here", *arguments, cwd=tmp_path)
-        refused(result, said)
     torn = tmp_path / "torn.safetensors"
     torn.write_bytes(checkpoint.read_bytes()[:-1000])
+    for resume, arguments, said in (
+        (checkpoint, ["--seed", "1"], "seed 0"),
+        (checkpoint, ["--optimizer", "adamw"], "optimizer 'sophia-g'"),
+        (checkpoint, ["--lr", "0.1"], "lr 0.0005"),
+        (checkpoint, ["--steps", str(steps)], f"the checkpoint is at step {steps}"),
+        (torn, [], "torn.safetensors"),
+    ):
+        command = ["train", "--steps", "300", "--resume", str(resume), "--out", "here", *arguments]
+        error = CliRunner().invoke(app, command).exception
+        assert isinstance(error, HessiodError)
+        assert said in str(error)
     refused(hessiod("train", "--steps", 300, "--resume", torn, "--out", "here", cwd=tmp_path), "torn.safetensors")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["torn.safetensors"]
 

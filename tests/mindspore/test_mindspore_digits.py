@@ -9,8 +9,13 @@ from hessiod.conformance.selection import NONE_KNOWN
 from hessiod.conformance.suite import run_checks
 from hessiod.conformance.trajectories import checks_of_run
 
+SLOW = ("adahessian", "diagonal-newton")
+"""With an estimate in every step, which takes long to compile; test_mindspore_diagonal.py runs both beside torch."""
 
-@pytest.mark.parametrize("optimizer", sorted(DIGITS.settings))
+
+@pytest.mark.parametrize(
+    "optimizer", [pytest.param(name, marks=[pytest.mark.slow][: name in SLOW]) for name in sorted(DIGITS.settings)]
+)
 def test_torch_and_mindspore_follow_the_golden_losses_and_each_other(optimizer):
     checks = checks_of_run([load("torch"), load("mindspore")], DIGITS, optimizer)
     rows = list(run_checks(list(checks), NONE_KNOWN))

@@ -20,6 +20,7 @@ KINDS = {
     "spngd": (SPNGD, on_torch.SPNGD, dict(damping=1e-2)),
     "thor": (THOR, on_torch.THOR, dict(factor_every=2, block_size=3, damping=1e-2)),
 }
+ONE_AND_SLOW_OTHERS = ["kfac", *[pytest.param(kind, marks=pytest.mark.slow) for kind in ("spngd", "thor")]]
 
 
 def small(features=4, classes=3):
@@ -159,7 +160,7 @@ def pair():
     return ours, theirs
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ONE_AND_SLOW_OTHERS)
 def test_torch_has_the_same_weights_after_fifty_steps(kind):
     """The net is smooth and the targets can be learned; with ReLU, random targets and less damping torch is 8e-3 away
     from itself after 50 steps when its first weights are moved by 1e-7.
@@ -333,7 +334,7 @@ def test_a_dynamic_loss_scale_cancels_and_skips_what_overflows():
     assert same(before, values(net))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ONE_AND_SLOW_OTHERS)
 def test_a_resumed_run_is_the_same_bit_for_bit(kind):
     make, _, options = KINDS[kind]
 
