@@ -110,13 +110,15 @@ class Call:
     """Arguments for a function, and the ULP that its results may be off.
 
     ``terms`` says how many numbers a result adds up, given the first argument's shape; ``dtypes`` in which dtypes core/
-    calls it (empty: in all that the backend has). An argument that is a string names an entry of the namespace.
+    calls it (empty: in all that the backend has); ``either_zero`` that of 0 and -0 either may be the larger, as IEEE
+    754 leaves open and libraries differ in. An argument that is a string names an entry of the namespace.
     """
 
     arguments: Callable[[Fixed | Drawn], Sequence[Any]]
     budget: float = 0.0
     terms: Callable[[Shape], int] | None = None
     dtypes: tuple[str, ...] = ()
+    either_zero: bool = False
 
 
 def last(shape: Shape) -> int:
@@ -132,9 +134,12 @@ FLOATS: dict[str, Call] = {
     "log": Call(lambda given: (given.positive(),), budget=SAMPLING, dtypes=DOUBLE),
     "cos": Call(lambda given: (given.within(6.25),), budget=SAMPLING, dtypes=DOUBLE),
     "sin": Call(lambda given: (given.within(6.25),), budget=SAMPLING, dtypes=DOUBLE),
-    "clip": Call(lambda given: (given.normal(), given.number(-1.0, -4.0, -0.25), given.number(0.25, -0.25, 4.0))),
-    "minimum": Call(lambda given: (given.normal(), given.normal(1))),
-    "maximum": Call(lambda given: (given.normal(), given.normal(1))),
+    "clip": Call(
+        lambda given: (given.normal(), given.number(-1.0, -4.0, -0.25), given.number(0.25, -0.25, 4.0)),
+        either_zero=True,
+    ),
+    "minimum": Call(lambda given: (given.normal(), given.normal(1)), either_zero=True),
+    "maximum": Call(lambda given: (given.normal(), given.normal(1)), either_zero=True),
     "sum": Call(lambda given: (given.within(1.0),), terms=prod),
     "mean": Call(lambda given: (given.within(1.0),), terms=prod),
     "sum_last": Call(lambda given: (given.within(1.0),), terms=last),

@@ -2,11 +2,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from hessiod.backends import load
 from hessiod.backends.numpy import NumpyBackend, namespace
 from hessiod.conformance import functions, suite
+from hessiod.conformance.arguments import FLOATS
 from hessiod.conformance.case import FAIL, PASS
+from hessiod.conformance.functions import measure_one
 from hessiod.conformance.selection import NONE_KNOWN
 
 
@@ -62,3 +65,14 @@ def test_ids_of_checks_and_rows_are_unique():
     rows = [identity for check in checks for identity in check.case_ids]
     assert len({check.id for check in checks}) == len(checks)
     assert len(set(rows)) == len(rows)
+
+
+def test_of_two_zeros_either_may_be_the_larger_but_not_of_other_numbers():
+    x = np.array([0.0, -0.0, 1.0])
+    for name, others in (("clip", (-4.0, -0.0)), ("minimum", (-x,)), ("maximum", (-x,))):
+        assert measure_one(name, FLOATS[name], load("torch"), np.dtype("float64"), [x, *others]).passed
+    swapped = SimpleNamespace(maximum=torch.minimum)
+    broken = SimpleNamespace(namespace=swapped, from_numpy=torch.from_numpy, to_numpy=torch.Tensor.numpy)
+    found = measure_one("maximum", FLOATS["maximum"], broken, np.dtype("float64"), [x, -x])
+    assert not found.passed
+    assert found.why == "bit for bit; entry (2,) differs"
