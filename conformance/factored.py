@@ -182,6 +182,7 @@ def factored_checks(backend: Backend) -> Iterator[Check]:
             kinds=("formula",),
             run=partial(measured, part, backend),
             unsupported=no_matrices(backend),
+            slow="L3: each Kronecker function by itself",
         )
 
 
