@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## train the character GPT on both frameworks, draw the curves, write the conformance report
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP)  ## run the tests, but those marked slow: about 17 minutes on two cores
+test: $(STAMP)  ## run the tests, but those marked slow: about 15 minutes on two cores
 	$(PYTEST) -m "not slow"
 
 test-all: $(STAMP)  ## run every test

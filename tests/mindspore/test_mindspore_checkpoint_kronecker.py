@@ -67,7 +67,7 @@ def held(path):
         return file.content, file.document["optimizer"]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow][: name != "KFAC"]) for name in METHODS])
 def test_a_run_moves_there_and_back(name, tmp_path):
     """Cut at step 7 on torch and at step 11 on MindSpore, in a graph that has run already."""
     net, opt = on_torch(name)

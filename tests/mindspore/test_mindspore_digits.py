@@ -9,8 +9,9 @@ from hessiod.conformance.selection import NONE_KNOWN
 from hessiod.conformance.suite import run_checks
 from hessiod.conformance.trajectories import checks_of_run
 
-SLOW = ("adahessian", "diagonal-newton")
-"""With an estimate in every step, which takes long to compile; test_mindspore_diagonal.py runs both beside torch."""
+SLOW = ("adahessian", "diagonal-newton", "apollow", "momentum", "nesterov")
+"""The first two have an estimate in every step, which takes long to compile; test_mindspore_diagonal.py runs them too.
+The others are forms of those that stay."""
 
 
 @pytest.mark.parametrize(
