@@ -31,8 +31,8 @@ def run(environment, folder, *command):
 
 
 def test_it_has_at_most_200_lines():
-    lines = sum(len(path.read_text().splitlines()) for path in SOURCE.rglob("*.py"))
-    assert lines <= 200
+    written = [path for path in SOURCE.rglob("*.py") if "build" not in path.parts]  # where pip leaves copies
+    assert 100 < sum(len(path.read_text().splitlines()) for path in written) <= 200
 
 
 def test_one_command_runs_the_suite_over_it_without_torch_and_mindspore(environment, tmp_path):
