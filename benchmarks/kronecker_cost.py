@@ -14,7 +14,8 @@ from statistics import median
 import torch
 
 from hessiod.backends_torch import namespace as xp
-from hessiod.core.kronecker.inverses import BLOCK, block_inverses, cholesky_inverse
+from hessiod.backends_torch.kronecker.matrices import cholesky_inverse
+from hessiod.core.kronecker.inverses import BLOCK, block_inverses
 from hessiod.core.kronecker.owners import LayerSize, assign, inverse_cost, rank_bytes, step_bytes
 
 RANKS = (1, 2, 4, 16, 64, 256, 1024)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from hessiod.backends.kernels.compiler import CompilerUnavailable, find
 from hessiod.backends.kernels.library import Sweep, common, compiled, first_nonfinite, inner_products, philox, squares
-from hessiod.backends.kernels.matrices import damped_inverse, natural_gradients, second_moment, wide
+from hessiod.backends.kernels.matrices import damped_inverse, natural_gradients, products, second_moment, wide
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Kernel
 
@@ -48,13 +50,9 @@ def choice() -> str:
 
 def available() -> bool:
     """Whether kernels are to be compiled and can be; where not, the reason is logged once."""
-    chosen = choice()
-    if chosen == "eager":
+    if choice() == "eager":
         return False
-    reason = _obstacle()
-    if reason and chosen == "compiled":
-        raise CompilerUnavailable(f"HESSIOD_KERNELS=compiled: {reason}")
-    return not reason
+    return _compiles(common, "optimizer steps")
 
 
 def offered() -> bool:
@@ -69,27 +67,23 @@ def offered() -> bool:
 
 def matrices_available() -> bool:
     """Whether matrix products are to be compiled, can be, and are faster than a library's."""
-    return available() and _matrices_pay()
+    return available() and _compiles(products, "matrix products") and wide()
+
+
+def _compiles(library: Callable[[], Any], what: str) -> bool:
+    reason = _obstacle(library, what)
+    if reason and choice() == "compiled":
+        raise CompilerUnavailable(f"HESSIOD_KERNELS=compiled: {reason}")
+    return not reason
 
 
 @cache
-def _matrices_pay() -> bool:
+def _obstacle(library: Callable[[], Any], what: str) -> str:
     try:
-        return wide()
-    except (CompilerUnavailable, OSError) as error:
-        if choice() == "compiled":
-            raise
-        LOG.warning("matrix products are slower than they could be: %s", error)
-        return False
-
-
-@cache
-def _obstacle() -> str:
-    try:
-        common()
+        library()
     except (CompilerUnavailable, OSError) as error:
         if choice() != "compiled":
-            LOG.warning("optimizer steps are slower than they could be: %s", error)
+            LOG.warning("%s are slower than they could be: %s", what, error)
         return str(error)
     return ""
 

@@ -47,20 +47,24 @@ def source(programs: Sequence[Program], dtypes: Mapping[str, str]) -> str:
     ``dtypes`` are those of "param", "grad" and "estimate" in memory; every other array has the dtype that is calculated
     with, float64 for float64 parameters and float32 for all others.
     """
-    parts = [(HERE / "prelude.cpp").read_text(encoding="utf-8")]
+    parts = [written("prelude.cpp")]
     parts += [function(number, program, dtypes) for number, program in enumerate(programs)]
     return "\n".join(parts)
 
 
 def common_source() -> str:
     """The file with what belongs to no rule: looks through many arrays, inner products, Philox."""
-    files = [(HERE / name).read_text(encoding="utf-8") for name in ("prelude.cpp", "finite.cpp", "inner.cpp")]
-    return "\n".join([*files, philox_source()])
+    return "\n".join([written("prelude.cpp", "finite.cpp", "inner.cpp"), philox_source()])
 
 
 def matrices_source() -> str:
     """The file with matrix products of the sizes of layers."""
-    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("prelude.cpp", "matrices.cpp"))
+    return written("prelude.cpp", "matrices.cpp")
+
+
+def written(*names: str) -> str:
+    """Files that stand beside this one, one behind the other."""
+    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
 
 
 def function(number: int, program: Program, dtypes: Mapping[str, str]) -> str:

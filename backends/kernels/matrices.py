@@ -15,7 +15,7 @@ FIELDS = 9
 
 
 @cache
-def matrices() -> ctypes.CDLL:
+def products() -> ctypes.CDLL:
     """The library, in which products and sums are fused."""
     library, pointers, count = loaded(cpp.matrices_source(), compiler.FUSED), ctypes.c_void_p, ctypes.c_int64
     library.hessiod_vector_bytes.restype = count
@@ -31,7 +31,7 @@ def matrices() -> ctypes.CDLL:
 @cache
 def wide() -> bool:
     """Whether the processor has vectors of 32 bytes and more; with less a library is faster (NEON, and AMX beside)."""
-    return bool(matrices().hessiod_vector_bytes() >= 32)
+    return bool(products().hessiod_vector_bytes() >= 32)
 
 
 def second_moment(
@@ -46,7 +46,7 @@ def second_moment(
     >>> list(found)
     [10.0, 14.0, 4.0, 14.0, 20.0, 6.0, 4.0, 6.0, 2.0]
     """
-    matrices().hessiod_moment(cpp.KINDS[dtype], rows, size, ones, pointer, found, threads)
+    products().hessiod_moment(cpp.KINDS[dtype], rows, size, ones, pointer, found, threads)
 
 
 def damped_inverse(size: int, factor: int, row: int, damping: float, found: int, dtype: str, threads: int) -> None:
@@ -59,7 +59,7 @@ def damped_inverse(size: int, factor: int, row: int, damping: float, found: int,
     >>> [round(entry, 6) for entry in found]
     [0.666667, -0.333333, -0.333333, 0.666667]
     """
-    matrices().hessiod_inverse(cpp.KINDS[dtype], size, factor, row, damping, found, threads)
+    products().hessiod_inverse(cpp.KINDS[dtype], size, factor, row, damping, found, threads)
 
 
 def natural_gradients(
@@ -87,8 +87,8 @@ def natural_gradients(
     >>> list(found)
     [1.5, 4.0]
     """
-    products = array("d", bytes(8 * len(grads)))
+    sums = array("d", bytes(8 * len(grads)))
     where = [table(values) for values in (layers, blocks, grads, found)]
     places = [values.buffer_info()[0] for values in where]
-    matrices().hessiod_natural(len(layers) // FIELDS, *places, products.buffer_info()[0], threads)
-    return products.tolist()
+    products().hessiod_natural(len(layers) // FIELDS, *places, sums.buffer_info()[0], threads)
+    return sums.tolist()

@@ -11,9 +11,22 @@ from hessiod.core.kronecker.heavy_ball import mixed
 
 
 class RunningMixup(ABC):
-    """Mixes each batch with what came out for the last one; each framework has a class of its own.
+    r"""Mix each batch with what came out for the last one (Osawa et al., arXiv:2002.06015, section 5.2).
 
-    ``xp`` is the framework's namespace; ``one_hot`` names its function that makes probabilities of labels.
+    .. math::
+        \tilde x_t = \lambda x_t + (1 - \lambda)\,\tilde x_{t-1}, \qquad
+        \tilde y_t = \lambda y_t + (1 - \lambda)\,\tilde y_{t-1}, \qquad \lambda \sim \mathrm{Beta}(\alpha, \alpha)
+
+    The first batch, and one of another size (the last of an epoch), passes as it is.
+
+    Args:
+        alpha: of the Beta distribution; 0.4 to 1 in the paper's runs.
+        seed: of the draws.
+
+    Called with inputs and targets of probabilities ``[N, classes]``; returns both mixed.
+
+    Each framework has a class of its own. There ``xp`` is the framework's namespace, and ``one_hot`` names its function
+    that makes probabilities of labels.
     """
 
     xp: ClassVar[Any]

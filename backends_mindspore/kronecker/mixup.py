@@ -11,19 +11,8 @@ from hessiod.backends_mindspore import namespace
 
 
 class RunningMixup(mixup.RunningMixup):
-    r"""Mix each batch with what came out for the last one (Osawa et al., arXiv:2002.06015, section 5.2).
-
-    .. math::
-        \tilde x_t = \lambda x_t + (1 - \lambda)\,\tilde x_{t-1}, \qquad
-        \tilde y_t = \lambda y_t + (1 - \lambda)\,\tilde y_{t-1}, \qquad \lambda \sim \mathrm{Beta}(\alpha, \alpha)
-
-    The first batch, and one of another size (the last of an epoch), passes as it is.
-
-    Args:
-        alpha: of the Beta distribution; 0.4 to 1 in the paper's runs.
-        seed: of the draws.
-
-    Called with inputs and targets of probabilities ``[N, classes]``; returns both mixed.
+    """Mix each batch with what came out for the last one: the equation and the arguments are those of
+    :class:`hessiod.backends.kronecker.mixup.RunningMixup`.
 
     >>> import mindspore as ms
     >>> mix = RunningMixup(alpha=1.0, seed=0)

@@ -29,9 +29,7 @@ def second_moment(rows: Tensor, *, ones: bool = False) -> Tensor:
             [14., 20.,  6.],
             [ 4.,  6.,  2.]])
     """
-    plain = type(rows) is Tensor and rows.is_cpu and rows.dtype in KINDS and rows.is_contiguous() and not rows.is_neg()
-    plain = plain and rows.dim() == 2 and not torch.compiler.is_compiling()
-    if not plain or not kernels.matrices_available():
+    if torch.compiler.is_compiling() or not (is_taken(rows) and rows.is_contiguous()):
         return factors.second_moment(xp, factors.with_ones(xp, rows) if ones else rows)
     number, size = rows.shape
     found = rows.new_empty((size + ones, size + ones))
@@ -47,13 +45,18 @@ def cholesky_inverse(xp: Any, factor: Tensor, damping: Tensor) -> Tensor:
     tensor([[ 0.6667, -0.3333],
             [-0.3333,  0.6667]], dtype=torch.float64)
     """
-    plain = type(factor) is Tensor and factor.is_cpu and factor.dtype in KINDS and factor.dim() == 2
-    if not plain or factor.stride(1) != 1 or not kernels.matrices_available():
+    if not is_taken(factor) or factor.stride(1) != 1:
         return inverses.cholesky_inverse(xp, factor, damping)
     size, found = factor.shape[0], factor.new_empty(factor.shape)
     places = factor.data_ptr(), factor.stride(0), damping.item(), found.data_ptr()
     kernels.damped_inverse(size, *places, DTYPES[factor.dtype], torch.get_num_threads())
     return found
+
+
+def is_taken(matrix: Tensor) -> bool:
+    """Whether compiled code takes a matrix, if its rows are dense."""
+    plain = type(matrix) is Tensor and matrix.is_cpu and matrix.dtype in KINDS and not matrix.is_neg()
+    return plain and matrix.dim() == 2 and kernels.matrices_available()
 
 
 INVERSES = {**inverses.INVERSES, "cholesky": cholesky_inverse}

@@ -40,14 +40,15 @@ def pulled_back(params, images, hidden, residual):
     return [below.T @ images, below.sum(0), residual.T @ hidden, residual.sum(0)]
 
 
+def likelihoods_of(logits):
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
 def loss_and_gradient(params, images, labels):
     hidden, logits = forward(params, images)
-    likelihoods = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    rows = np.arange(len(labels))
-    loss = -np.log(likelihoods[rows, labels]).mean()
-    residual = likelihoods.copy()
-    residual[rows, labels] -= 1
-    return loss, pulled_back(params, images, hidden, residual / len(labels))
+    likelihoods = likelihoods_of(logits)
+    loss = -np.log(likelihoods[np.arange(len(labels)), labels]).mean()
+    return loss, pulled_back(params, images, hidden, (likelihoods - np.eye(10)[labels]) / len(labels))
 
 
 def hutchinson(params, images, labels, step):
@@ -193,9 +194,7 @@ class THOR:
 
 def residual_of(params, images, labels):
     """The gradient of each target's own loss with respect to its logits."""
-    logits = forward(params, images)[1]
-    likelihoods = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    return likelihoods - np.eye(10)[labels]
+    return likelihoods_of(forward(params, images)[1]) - np.eye(10)[labels]
 
 
 @pytest.mark.parametrize("optimizer", KRONECKER)
