@@ -52,8 +52,7 @@ class Averages:
                 statistic.copy_(factors.average(xp, factor, statistic, **own))
             return
         pointers = [place for pair in zip(earlier.addresses, new.addresses, strict=True) for place in pair]
-        different: list[dict[str, float]] = []
-        different += [own for own in self.scalars if own not in different]
+        different = list({tuple(own.items()): own for own in self.scalars}.values())
         rows = list(map(different.index, self.scalars))
         scalars = list(map(sweep.program.scalars_from, different))
         sweep.run(new.sizes, pointers, rows, scalars, torch.get_num_threads())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
@@ -20,6 +22,8 @@ from hessiod.core.kronecker.inverses import block_inverses
 
 LOG = logging.getLogger("hessiod")
 
+Factors = Mapping[Any, tuple[Tensor, Tensor]]
+
 
 class Settings(NamedTuple):
     """How a block is inverted."""
@@ -29,25 +33,39 @@ class Settings(NamedTuple):
     block_size: int | None
 
 
-def damped_inverses(layer: Any, a: Tensor, g: Tensor, settings: Settings) -> tuple[list[Tensor], list[Tensor]]:
-    """The inverses of A and G in blocks, with pi-corrected factored damping."""
-    scalars = damp.root_scalars(damping=settings.damping)
-    out, size = layer.shape
-    added = damp.factored(xp, layer.trace_a(a), xp.trace(g), size, out, **scalars)
-    inverse = INVERSES[settings.inverse]
-    inverse_a = layer.inverse_a(a, added[0], inverse, settings.block_size)
-    return inverse_a, block_inverses(xp, g, added[1], inverse=inverse, block=settings.block_size)
+def damped_inverses(factors: Factors, settings: Settings) -> dict[Any, dict[str, Any]]:
+    """For each layer with its A and G the inverses in blocks, with pi-corrected factored damping."""
+    inverse, block, found = INVERSES[settings.inverse], settings.block_size, dict[Any, dict[str, Any]]()
+    added = factored(factors, settings.damping)
+    for layer, (a, g) in factors.items():
+        added_a, added_g = added[layer]
+        inverse_a = layer.inverse_a(a, added_a, inverse, block)
+        inverse_g = block_inverses(xp, g, added_g, inverse=inverse, block=block)
+        found[layer] = {"inverse_a": inverse_a, "inverse_g": inverse_g, "damping": settings.damping}
+    return found
 
 
-def inverted(factors: Mapping[Any, tuple[Tensor, Tensor]], settings: Settings) -> dict[Any, dict[str, Any]]:
+def factored(factors: Factors, damping: float) -> dict[Any, tuple[Tensor, Tensor]]:
+    """What each layer's A and G get of the identity; of traces that are alike all at once, as they are small."""
+    traces = {layer: (layer.trace_a(a), xp.trace(g)) for layer, (a, g) in factors.items()}
+    alike = defaultdict[Any, list[Any]](list)
+    for layer, (of_a, _) in traces.items():
+        alike[of_a.shape, of_a.dtype, of_a.device].append(layer)
+    found = dict[Any, tuple[Tensor, Tensor]]()
+    for layers in alike.values():
+        of_a, of_g = (torch.stack(parts) for parts in zip(*map(traces.__getitem__, layers), strict=True))
+        sizes = of_a.new_tensor([layer.shape for layer in layers]).T.reshape(2, -1, *[1] * (of_a.dim() - 1))
+        added = damp.factored(xp, of_a, of_g, sizes[1], sizes[0], **damp.root_scalars(damping=damping))
+        found.update(zip(layers, zip(*added, strict=True), strict=True))
+    return found
+
+
+def inverted(factors: Factors, settings: Settings) -> dict[Any, dict[str, Any]]:
     """For each layer with its A and G what its state then holds: the inverses, and the damping that was used.
 
     Where a damped factor is not positive definite its damping is raised, ten times each time, and that is reported.
     """
-    found = dict[Any, dict[str, Any]]()
-    for layer, (a, g) in factors.items():
-        inverse_a, inverse_g = damped_inverses(layer, a, g, settings)
-        found[layer] = {"inverse_a": inverse_a, "inverse_g": inverse_g, "damping": settings.damping}
+    found = damped_inverses(factors, settings)
     if not finite(found.values()):  # one look at all of them; nearly always that is enough
         for layer in [layer for layer, entries in found.items() if not finite([entries])]:
             found[layer] = raised(layer, *factors[layer], settings)
@@ -64,8 +82,7 @@ def raised(layer: Any, a: Tensor, g: Tensor, settings: Settings) -> dict[str, An
     damping = settings.damping
     for _ in range(1, damp.ATTEMPTS):
         damping *= damp.RAISE
-        inverse_a, inverse_g = damped_inverses(layer, a, g, settings._replace(damping=damping))
-        new = {"inverse_a": inverse_a, "inverse_g": inverse_g, "damping": damping}
+        new = damped_inverses({layer: (a, g)}, settings._replace(damping=damping))[layer]
         if finite([new]):
             LOG.warning(
                 "layer %s: a factor with damping %.3g is not positive definite; damping raised to %.3g for it",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import repeat
 from math import isfinite
-from operator import is_not
+from operator import attrgetter, is_not, mul
 from typing import Any
 
 import torch
@@ -54,6 +54,28 @@ class Directions:
         return change
 
 
+class Matrices:
+    """Layers that are one matrix each, and their slots one behind the other."""
+
+    def __init__(self, layers: Sequence[AnyLayer], group_of: Mapping[Tensor, int]) -> None:
+        self.layers, self.group_of = layers, group_of
+        self.slots = [slot for layer in layers for slot in layer.slots]
+        self.params = [slot.param for slot in self.slots]
+        self.groups = list(map(group_of.__getitem__, self.params))
+        self.whole = all(slot.whole for slot in self.slots)
+
+    def along(self, grads: Grads) -> tuple[Matrices, Sequence[Tensor]]:
+        """Those that have a gradient, and their slots' gradients."""
+        found: list[Any] = list(map(grads.get, self.params))
+        present = all(map(is_not, found, repeat(None)))
+        if present and self.whole:  # nearly always
+            return self, found
+        chosen = self
+        if not present:
+            chosen = Matrices([layer for layer in self.layers if has_gradient(layer, grads)], self.group_of)
+        return chosen, gradients_of(chosen.slots, grads)
+
+
 class NaturalGradients:
     """The directions of a model's layers: of those that are one matrix together, of the others one by one.
 
@@ -62,7 +84,8 @@ class NaturalGradients:
 
     def __init__(self, layers: Sequence[AnyLayer], group_of: Mapping[Tensor, int]) -> None:
         self.layers, self.together = layers, Together()
-        self.groups = {layer: [group_of[slot.param] for slot in layer.slots] for layer in layers}
+        self.matrices = Matrices([layer for layer in layers if layer.one_matrix], group_of)
+        self.others = [layer for layer in layers if not layer.one_matrix]
 
     def __call__(
         self,
@@ -72,36 +95,44 @@ class NaturalGradients:
         rates: Sequence[float],
     ) -> Directions:
         """The directions of all layers that have a parameter in ``grads``."""
-        found = [[grads.get(slot.param) for slot in layer.slots] for layer in self.layers]
-        work = [
-            (layer, list(map(gradient_of, layer.slots, given)), state_of(layer))
-            for layer, given in zip(self.layers, found, strict=True)
-            if any(map(is_not, given, repeat(None)))
-        ]
         directions = Directions()
-        matrices = [one for one in work if one[0].one_matrix]
-        whole = self._together(matrices, directions, rates)
-        for layer, given, state in work:
-            if not (whole and layer.one_matrix):
+        together = self._together(grads, state_of, directions, [rate * rate for rate in rates])
+        for layer in self.others if together else self.layers:
+            if has_gradient(layer, grads):
                 directions.unknown.update(layer.params)
-                for slot, way in zip(layer.slots, blocks.natural(layer, given, state, damping), strict=True):
+                ways = blocks.natural(layer, gradients_of(layer.slots, grads), state_of(layer), damping)
+                for slot, way in zip(layer.slots, ways, strict=True):
                     directions.put(slot, way)
         return directions
 
-    def _together(self, work: Sequence[Any], directions: Directions, rates: Sequence[float]) -> bool:
+    def _together(
+        self, grads: Grads, state_of: Callable[[AnyLayer], Any], directions: Directions, squares: Sequence[float]
+    ) -> bool:
         """Add the directions of layers that are one matrix, if compiled products take all of them."""
-        layers = [layer for layer, _, _ in work]
-        inverses = [(state["inverse_a"], state["inverse_g"]) for _, _, state in work]
-        found = self.together(layers, inverses, [grad for _, given, _ in work for grad in given])
+        matrices, given = self.matrices.along(grads)
+        states = map(state_of, matrices.layers)
+        inverses = [(state["inverse_a"], state["inverse_g"]) for state in states]
+        found = self.together(matrices.layers, inverses, given)
         if found is None:
             return False
-        squares = [rate * rate for rate in rates]
-        slots = chain.from_iterable(layer.slots for layer in layers)
-        groups = chain.from_iterable(map(self.groups.__getitem__, layers))
-        for slot, group, way, product in zip(slots, groups, *found, strict=True):
-            directions.put(slot, way)
-            directions.change += squares[group] * product
+        ways, products = found
+        if matrices.whole:
+            directions.found = dict(zip(matrices.params, ways, strict=True))
+        else:
+            for slot, way in zip(matrices.slots, ways, strict=True):
+                directions.put(slot, way)
+        directions.change = sum(map(mul, map(squares.__getitem__, matrices.groups), products))
         return True
+
+
+def has_gradient(layer: AnyLayer, grads: Grads) -> bool:
+    """Whether one of a layer's parameters has one."""
+    return any(slot.param in grads for slot in layer.slots)
+
+
+def gradients_of(slots: Sequence[Slot], grads: Grads) -> list[Tensor]:
+    """Those of some slots."""
+    return [gradient_of(slot, grads.get(slot.param)) for slot in slots]
 
 
 def gradient_of(slot: Slot, grad: Tensor | None) -> Tensor:
@@ -125,6 +156,6 @@ def first_unusable(directions: Mapping[Tensor, Tensor]) -> Tensor | None:
 
 def wide(grads: dict[Tensor, Tensor], scale: float) -> dict[Tensor, Tensor]:
     """Gradients in float32 or wider and without a GradScaler's ``scale``; the same mapping where they are so."""
-    if scale == 1 and all(grad.dtype.itemsize >= 4 for grad in grads.values()):
+    if scale == 1 and all(dtype.itemsize >= 4 for dtype in set(map(attrgetter("dtype"), grads.values()))):
         return grads
     return {param: widened(grad) if scale == 1 else widened(grad) * (1.0 / scale) for param, grad in grads.items()}

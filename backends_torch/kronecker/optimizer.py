@@ -23,7 +23,7 @@ from hessiod.backends_torch.kronecker.groups import check_model, grouped, settin
 from hessiod.backends_torch.kronecker.plan import Plan, make_plan
 from hessiod.backends_torch.kronecker.policies import Fixed
 from hessiod.backends_torch.kronecker.states import LayerStates, check_layers, restore
-from hessiod.backends_torch.kronecker.stepping import take_step
+from hessiod.backends_torch.kronecker.stepping import settings_now, take_step
 from hessiod.backends_torch.second_order import DUE_HINT, scaler_forgotten_on_error
 from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.rule import Rule
@@ -68,7 +68,7 @@ class KroneckerOptimizer(RuleOptimizer):
         self._states = LayerStates(self, self._ranks.mine)
         group_of = {param: place for place, group in enumerate(self.param_groups) for param in group["params"]}
         self._natural = NaturalGradients(self._ranks.own, group_of)
-        self._due = Due(self._wanted)
+        self._due = Due(self._wanted, lambda: settings_now(self))
         self._counter = Counter(settings["likelihood"], settings["reduction"])
         empirical = settings["fisher"] == "empirical"
         self._capture = Capture(
@@ -211,7 +211,7 @@ class KroneckerOptimizer(RuleOptimizer):
         """Hook the layers for the coming step; what it wants is asked anew there, after schedulers and the user."""
         self._due.forget()
         self._capture.arm()
-        self._due.forget()
+        self._due.doubt()
 
     # Checkpoints
 

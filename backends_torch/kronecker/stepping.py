@@ -35,8 +35,9 @@ def take_step(optimizer: Any) -> None:
     grads = ranks.average_gradients(wide(raw, scale))
     seen = grads if ranks.spread else raw
     parts: Any = dict(enumerate(part for statistics in found.values() for part in statistics.values()))
-    first = seen if wanted else {param: seen[param] for param in seen if param not in optimizer._covered}
-    if not ranks.agreed(lambda: optimizer._finite([Arrays(list(first.values()))], parts) or None):
+    first = [param for members in work if wanted or not groups[members.group]["covered"] for param in members.params]
+    looked_at = Arrays([seen[param] for param in first if param in seen])
+    if not ranks.agreed(lambda: optimizer._finite([looked_at], parts) or None):
         return
     now = optimizer.steps + 1
     fresh = ranks.agreed(lambda: refreshed(optimizer.policy, ranks.own, optimizer._states, found, now, groups[0])) or {}
@@ -62,11 +63,15 @@ def take_step(optimizer: Any) -> None:
 
 def look_at_settings(optimizer: Any) -> None:
     """Check the settings if they are not those of the last step: schedulers and users change them in place."""
-    group = optimizer.param_groups[0]
-    now = [group.get(name) for name in CHECKED]
+    now = settings_now(optimizer)
     if now != optimizer._checked:
-        check_settings(group, ())
+        check_settings(optimizer.param_groups[0], ())
         optimizer._checked = now
+
+
+def settings_now(optimizer: Any) -> list[Any]:
+    """Those that every group has, as they are now."""
+    return list(map(optimizer.param_groups[0].get, CHECKED))
 
 
 def directions_with(
