@@ -91,16 +91,18 @@ def _spared(
             yield from ((load, place) for place in users[0].inputs if graph.nodes[place].op == "scalar")
 
 
-def traffic(graph: Graph, zeros: Collection[str] = ()) -> int:
-    """Array entries that are read and written for each entry of the parameter, if nothing stays in a cache.
+def traffic(graph: Graph, zeros: Collection[str] = ()) -> list[tuple[int, int]]:
+    """Array entries that each sweep reads and writes for each entry of the parameter, if nothing stays in a cache.
 
     ``zeros`` names scalars that are zero.
 
     >>> from hessiod.core import RULES
     >>> from hessiod.core.trace import trace
-    >>> {name: 4 * traffic(trace(RULES[name].step)) for name in ("sophia", "adamw", "sgd")}    # bytes in float32
-    {'sophia': 24, 'adamw': 28, 'sgd': 12}
+    >>> {name: traffic(trace(RULES[name].step)) for name in ("sophia", "adamw", "sgd")}
+    {'sophia': [(4, 2)], 'adamw': [(4, 3)], 'sgd': [(2, 1)]}
     """
-    sweeps = passes(graph)
-    spared = [scalar for sweep in sweeps for _, scalar in sweep.spared if graph.nodes[scalar].name in zeros]
-    return sum(len(sweep.loads) + len(sweep.stores) for sweep in sweeps) - len(spared)
+    found = []
+    for sweep in passes(graph):
+        spared = [scalar for _, scalar in sweep.spared if graph.nodes[scalar].name in zeros]
+        found.append((len(sweep.loads) - len(spared), len(sweep.stores)))
+    return found
