@@ -1,4 +1,4 @@
-"""A step in MindSpore on the CPU, of the rules that need gradients only, against its own optimizers."""
+"""A step in MindSpore on the CPU, between two curvature estimates, against its own optimizers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+from hessiod.backends_mindspore.adapter import RuleOptimizer
 from hessiod.bench.lists import LISTS, TITLES
 from hessiod.bench.row import Row
 from hessiod.bench.settings import Settings
 from hessiod.bench.timing import interleaved
-from hessiod.mindspore import SGD, AdamW, Apollo
+from hessiod.mindspore import SGD, AdaHessian, AdamW, Apollo, DiagonalNewton, SophiaH
 
 ADAM, DECAYED = "nn.Adam", "nn.AdamWeightDecay"
 RATE = 1e-9
 
 OURS: dict[str, Callable[..., Any]] = {
+    "Sophia": SophiaH,
+    "AdaHessian": AdaHessian,
     "Apollo": Apollo,
+    "DiagonalNewton": DiagonalNewton,
     "AdamW": AdamW,
     "SGD momentum": lambda params, **more: SGD(params, momentum=0.9, **more),
 }
@@ -43,7 +47,7 @@ def list_rows(name: str, settings: Settings) -> Iterator[Row]:
     arrays = [generator.normal(size=shape).astype(np.float32) for shape in shapes]
     params = [Parameter(Tensor(0.02 * array), name=f"p{place}") for place, array in enumerate(arrays)]
     gradients = tuple(Tensor(0.01 * array) for array in arrays)
-    candidates = {label: stepper(kind(params, learning_rate=RATE), gradients) for label, kind in OURS.items()}
+    candidates = {label: ours(kind(params, learning_rate=RATE), gradients) for label, kind in OURS.items()}
     candidates[ADAM] = stepper(nn.Adam(params, learning_rate=RATE), gradients)
     candidates[DECAYED] = stepper(nn.AdamWeightDecay(params, learning_rate=RATE), gradients)
     times = interleaved(candidates, rounds=settings.rounds)
@@ -56,11 +60,18 @@ def list_rows(name: str, settings: Settings) -> Iterator[Row]:
             yield Row(group, first, second, value, "x", limit, at_least=at_least, detail=detail)
 
 
-def stepper(optimizer: Any, gradients: tuple[Tensor, ...]) -> Callable[[], Any]:
+def ours(optimizer: RuleOptimizer, gradients: tuple[Tensor, ...]) -> Callable[[], Any]:
+    """Steps that want no curvature; where the rule has some, a first estimate is folded in before and not timed."""
+    if optimizer.second_order:
+        optimizer.host.take(optimizer, gradients, estimates=gradients)
+    return stepper(optimizer, gradients, RuleOptimizer.__call__)
+
+
+def stepper(optimizer: Any, gradients: tuple[Tensor, ...], call: Callable[..., Any] = nn.Cell.__call__) -> Any:
     """A step that has ended when it returns."""
 
     def step() -> None:
-        optimizer(gradients)
+        call(optimizer, gradients)
         optimizer.parameters[-1].asnumpy()
 
     return step
