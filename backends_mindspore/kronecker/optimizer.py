@@ -1,36 +1,33 @@
-"""The optimizer around the Kronecker preconditioner: statistics, inverses, trust region, then a momentum step.
+"""The optimizer around the Kronecker preconditioner, as MindSpore and its users see it, and its part of the graph.
 
-Factors and inverses are worked out on the host and written before the graph takes the step; the graph takes it only if
-gradients and directions are finite. If it does not, they are put back: a refused step changes nothing.
+Factors and inverses are worked out on the host (:mod:`.refresh`) and written before the graph takes the step: natural
+gradients, trust region, momentum. It takes it only if gradients and directions are finite.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from hessiod.backends.kronecker.plan import Plan, Row, describe
-from hessiod.backends.kronecker.settings import check_settings
+from hessiod.backends.kronecker.plan import Plan
 from hessiod.backends_mindspore import namespace as xp
 from hessiod.backends_mindspore.adapter import RuleOptimizer
-from hessiod.backends_mindspore.groups import groups_of
 from hessiod.backends_mindspore.holder import name_apart, put
 from hessiod.backends_mindspore.kronecker import blocks
-from hessiod.backends_mindspore.kronecker.cluster import Cluster, Pair, check_placement
-from hessiod.backends_mindspore.kronecker.discover import discover
+from hessiod.backends_mindspore.kronecker.cluster import check_placement
+from hessiod.backends_mindspore.kronecker.covering import covered_layers
+from hessiod.backends_mindspore.kronecker.groups import check, check_net, grouped, split
 from hessiod.backends_mindspore.kronecker.layers import Embedding, Layer, Norm
+from hessiod.backends_mindspore.kronecker.plan import make_plan
 from hessiod.backends_mindspore.kronecker.states import State
 from hessiod.backends_mindspore.kronecker.step import KroneckerStep
-from hessiod.backends_mindspore.kronecker.sums import Statistics
-from hessiod.backends_mindspore.schedule import check_rate
 from hessiod.backends_mindspore.traced import each, entries, times, wholly_finite
-from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
+from hessiod.core.errors import InvalidState, NonFinite
 from hessiod.core.kronecker import trust_region
 from hessiod.core.rule import Rule
 from hessiod.core.rules import RULES
@@ -70,26 +67,12 @@ class KroneckerOptimizer(RuleOptimizer):
         loss_scale: float,
         nonfinite: str,
     ) -> None:
-        if not isinstance(net, nn.Cell):
-            raise InvalidArgument(
-                f"net: found {type(net).__name__}, expected a mindspore.nn.Cell: these methods need its layers; pass "
-                "net, not net.trainable_params()"
-            )
+        check_net(net)
         check(settings, skip)
         check_placement(placement)
-        params = list(net.trainable_params() if params is None else params)
-        groups = groups_of(params, learning_rate, weight_decay) if params else []
-        wanted = {id(param): param for group in groups for param in group["params"]}
-        check_owned(net, wanted)
-        found = discover(net, wanted, tuple(skip))
-        if not found.layers:
-            reasons = ", ".join(sorted(set(found.reasons.values()))) or "it has no trained parameters"
-            raise InvalidArgument(
-                f"net: found {type(net).__name__} with no layer that {type(self).__name__} covers ({reasons}), "
-                "expected at least one Dense, Conv, Embedding or normalisation layer; use AdamW"
-            )
-        covered = {id(param) for layer in found.layers for param in layer.params}
-        own, others = split(groups, covered)
+        groups = grouped(net, params, learning_rate, weight_decay)
+        found = covered_layers(type(self).__name__, net, groups, skip)
+        own, others = split(groups, found.layers)
         rule, values = self.covered_rule(settings)
         super().__init__(rule, own, learning_rate, values, weight_decay, loss_scale, nonfinite)
         self.settings, self.placement = dict(settings), placement
@@ -218,16 +201,8 @@ class KroneckerOptimizer(RuleOptimizer):
 
     def plan(self) -> Plan:
         """What each trained parameter gets: a table of name, shape, treatment and detail."""
-        covered = {id(param): layer for layer in self.layers for param in layer.params}
         block, fallback = self.settings["block_size"], self.settings["fallback"]
-        rows = []
-        for param in self.trained:
-            layer = covered.get(id(param))
-            treatment, detail = (
-                (fallback, self.reasons[param.name]) if layer is None else (type(self).__name__, describe(layer, block))
-            )
-            rows.append(Row(param.name, tuple(param.shape), treatment, detail))
-        return Plan(rows)
+        return make_plan(self.trained, self.layers, self.reasons, type(self).__name__, fallback, block)
 
     @property
     def members(self) -> tuple[RuleOptimizer, ...]:
@@ -257,66 +232,8 @@ class KroneckerOptimizer(RuleOptimizer):
     def _wanted(self, layer: Layer) -> tuple[str, ...]:
         return self.policy.wanted(layer, self.states[layer].numbers(), self.steps + 1, self.settings)
 
-    @contextmanager
-    def refreshed(self, statistics: Statistics, scale: float, cluster: Cluster) -> Iterator[bool]:
-        """With new factors and inverses in place; as it was if the step is refused. False if they are not finite.
-
-        ``scale`` is what the loss was multiplied by.
-        """
-        before: list[tuple[Parameter, Any]] = []
-        damping, refused = self.damping, int(self.refused.asnumpy())
-        good = self._finite(statistics, scale)
-        try:
-            if good:
-                self.prepare()
-                for layer, new in self._fresh(statistics, cluster).items():
-                    before += self.states[layer].write(new)
-            yield good
-        except BaseException:
-            self._put_back(before, damping)
-            raise
-        if int(self.refused.asnumpy()) != refused:
-            self._put_back(before, damping)
-
-    def _put_back(self, before: list[tuple[Parameter, Any]], damping: float) -> None:
-        for param, array in reversed(before):
-            put(param, array)
-        put(self.damping_now, np.array(damping, np.float64))
-
     def prepare(self) -> None:
         """What a method does before a step: its schedule of damping."""
-
-    def _fresh(self, statistics: Statistics, cluster: Cluster) -> Statistics:
-        """New entries of the layers' states, from statistics and from inverses that are due."""
-        group = {**self.settings, "damping": self.damping}
-        settings = blocks.Settings(group["damping"], group["inverse"], group["block_size"])
-        fresh: Statistics = {}
-        due: dict[Layer, Pair] = {}
-        for layer, state in self.states.items():
-            held = state.read()
-            new, invert = self.policy.fold(layer, held, statistics.get(layer, {}), self.steps + 1, group)
-            a, g = (new.get(name, held.get(name)) for name in ("factor_a", "factor_g"))
-            if invert and a is not None and g is not None:
-                due[layer] = a, g
-            if new:
-                fresh[layer] = new
-        found = cluster.inverses(due, lambda layer, a, g: blocks.inverted(layer, a, g, settings))
-        for layer, inverses in found.items():
-            fresh[layer] = fresh.get(layer, {}) | inverses
-        return fresh
-
-    def _finite(self, statistics: Statistics, scale: float) -> bool:
-        """Whether statistics are; raise if they are not and that was asked for."""
-        for layer, parts in statistics.items():
-            if not all(np.isfinite(part).all() for part in parts.values()):
-                if self.nonfinite == "raise" and scale <= 1:
-                    raise NonFinite(
-                        f"layer {layer.name}: the curvature estimate holds NaN or infinity, from its inputs or from "
-                        "the gradients of its outputs; nothing was changed. Look for NaN in the batch, lower "
-                        "learning_rate, or construct the optimizer with nonfinite='skip' to pass over such steps"
-                    )
-                return False
-        return True
 
     def raise_if_refused(self) -> None:
         """Raise :class:`NonFinite` if the last step was refused and the optimizer was told to raise."""
@@ -332,30 +249,3 @@ class KroneckerOptimizer(RuleOptimizer):
         bad = [p.name for p, fine in zip(self.parameters, self.usable.asnumpy(), strict=True) if not fine]
         if bad:
             raise NonFinite(f"the natural gradient of {bad[0]!r} is not finite; nothing was changed. Raise damping")
-
-
-def check_owned(net: nn.Cell, wanted: Mapping[int, Parameter]) -> None:
-    """Raise for a parameter that is not one of the net's."""
-    known = {id(param) for param in net.get_parameters()}
-    for key, param in wanted.items():
-        if key not in known:
-            raise InvalidArgument(f"params: parameter {param.name!r} is not one of the net's")
-
-
-def check(settings: Mapping[str, Any], skip: Sequence[str]) -> None:
-    """Raise :class:`InvalidArgument` for the first setting that is not what it may be."""
-    check_settings({name: value for name, value in settings.items() if name != "fallback_lr"}, skip)
-    check_rate(RULES["adamw"], settings["fallback_lr"], "fallback_lr")
-
-
-def split(groups: list[dict[str, Any]], covered: set[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The groups' covered parameters, and the others with the fallback's learning rate."""
-    own, others = [], []
-    for group in groups:
-        inside = [param for param in group["params"] if id(param) in covered]
-        outside = [param for param in group["params"] if id(param) not in covered]
-        if inside:
-            own.append({"params": inside, "lr": group["lr"], "weight_decay": group["weight_decay"]})
-        if outside:
-            others.append({"params": outside, "weight_decay": group["weight_decay"]})
-    return own, others

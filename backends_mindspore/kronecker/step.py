@@ -21,6 +21,7 @@ from hessiod.backends_mindspore.holder import Holder, put
 from hessiod.backends_mindspore.kronecker.adaptation import Adaptation
 from hessiod.backends_mindspore.kronecker.cluster import Cluster
 from hessiod.backends_mindspore.kronecker.graphs import Collect, Gradients, PlainStep, Statistics, Update
+from hessiod.backends_mindspore.kronecker.refresh import refreshed
 from hessiod.backends_mindspore.kronecker.sums import Sums
 from hessiod.backends_mindspore.kronecker.taps import Tap, tapped
 from hessiod.backends_mindspore.parallel import Processes
@@ -79,7 +80,7 @@ class KroneckerStep(Holder):
 
     def plain_step(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """A step on one batch that wants no statistics."""
-        with self.adapting(), self.optimizer.refreshed({}, self.scale(), self.cluster) as good:
+        with self.adapting(), refreshed(self.optimizer, {}, self.scale(), self.cluster) as good:
             loss = self.plain(Tensor(good), *inputs)
             self.taken = [(inputs, loss)]
         return loss
@@ -114,7 +115,7 @@ class KroneckerStep(Holder):
         if self.sums is not None:
             self.cluster.share(self.sums)
             statistics = self.sums.statistics()
-        with self.adapting(), self.optimizer.refreshed(statistics, self.scale(), self.cluster) as good:
+        with self.adapting(), refreshed(self.optimizer, statistics, self.scale(), self.cluster) as good:
             self.update(Tensor(good), mutable(tuple(gradients)))
         self.forget()
 
