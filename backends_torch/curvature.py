@@ -32,6 +32,7 @@ from hessiod.backends_torch.derivatives.parallel import (
     summed,
     wrappers_of,
 )
+from hessiod.backends_torch.derivatives.places import nodes
 from hessiod.backends_torch.derivatives.session import Session
 from hessiod.backends_torch.precision import widened, zeros_for
 from hessiod.core import philox
@@ -43,8 +44,8 @@ Product = Callable[[list[Tensor], bool], Sequence[Tensor | None]]
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn autograd's errors into ones that say what to do."""
+def explained(loss: Tensor | None = None) -> Iterator[None]:
+    """Turn autograd's errors into ones that say what to do; ``loss`` is what is differentiated twice."""
     try:
         yield
     except RuntimeError as error:
@@ -57,6 +58,11 @@ def explained() -> Iterator[None]:
             raise InvalidState(
                 f"update_curvature: torch cannot differentiate this model twice ({message}); pass closure=, which runs "
                 "the forward under math attention, or use a Gauss-Newton estimate (SophiaG)"
+            ) from error
+        if loss is not None and any(node.name() == "CompiledFunctionBackward" for node in nodes(loss)):
+            raise InvalidState(
+                "update_curvature: torch cannot differentiate a compiled model twice; pass closure=, which runs it as "
+                "it was written, or use a Gauss-Newton estimate (SophiaG)"
             ) from error
         raise
 
@@ -230,8 +236,9 @@ class Hutchinson(Accumulator):
                 "differentiates twice wrongly, without a word; pass closure= and method='finite-difference', or use a "
                 "Gauss-Newton estimate (SophiaG)"
             )
-        with explained():
-            product = Linearized(check_loss(loss), self.params)
+        loss = check_loss(loss)
+        with explained(loss):
+            product = Linearized(loss, self.params)
             self._add(product, scale, keep_graph=True)
 
     def _refuse(self, mask: Any) -> None:

@@ -165,6 +165,13 @@ class KroneckerOptimizer(RuleOptimizer):
             else:
                 self._capture.sample(loss, logits, mask, group["seed"], self.steps + 1, group["likelihood"])
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop gradients, and with the empirical Fisher the statistics that the same backwards left."""
+        super().zero_grad(set_to_none)
+        if self._capture.empirical and self._capture.sums.outputs:
+            self._capture.sums = self._capture.sums.without_backwards()
+            self._ranks.forget()
+
     # A step
 
     @torch.no_grad()

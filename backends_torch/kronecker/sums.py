@@ -17,9 +17,18 @@ class Sums:
         self.inputs: dict[AnyLayer, tuple[Tensor, int]] = {}
         self.outputs: dict[AnyLayer, Tensor] = {}
         self.targets, self.counted, self.calls = 0.0, 0.0, 0
+        self.spent = 0.0
+        """Of the targets that were ``counted``, those whose backward has come."""
+
+    def without_backwards(self) -> Sums:
+        """Nothing but the targets that were counted for a backward that is yet to come."""
+        kept = Sums()
+        kept.counted = self.counted - self.spent
+        return kept
 
     def add(self, layer: AnyLayer, seen: Seen, output: Tensor) -> None:
         """Add one use of a layer."""
+        self.spent = self.counted
         if layer not in self.outputs:
             self.inputs[layer], self.outputs[layer] = (seen.total, seen.rows), output
             return

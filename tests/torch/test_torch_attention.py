@@ -67,6 +67,15 @@ def test_sophia_h_says_that_a_fused_loss_cannot_be_differentiated_twice_and_what
     opt.update_curvature(closure=forward)  # nothing was left behind
 
 
+def test_sophia_h_says_that_a_compiled_model_cannot_be_differentiated_twice_and_what_to_do():
+    params, forward = problem(written_out)
+    compiled = torch.compile(forward, backend="aot_eager")
+    opt = SophiaH(params)
+    with pytest.raises(InvalidState, match="cannot differentiate a compiled model twice; pass closure="):
+        opt.update_curvature(loss=compiled()[0])
+    opt.update_curvature(closure=compiled)
+
+
 def test_a_closure_gives_sophia_h_the_curvature_of_attention_written_out():
     expected = estimate(SophiaH, written_out, closure=False)
     np.testing.assert_allclose(estimate(SophiaH, fused, closure=True), expected, rtol=1e-9, atol=1e-12)

@@ -174,6 +174,31 @@ def test_micro_batches_add_up_to_the_whole_batch(counted):
     assert (found[0] - found[1]).norm() / found[0].norm() < 1e-12
 
 
+def test_zero_grad_drops_the_statistics_of_a_backward_pass_that_was_not_for_a_step():
+    """An adversary's loss, or the gradient with respect to the inputs, is no part of the next step."""
+    weights = []
+    for others in (False, True):
+        model = net(F64)
+        opt = KFAC(model, lr=0.1, fisher="empirical", **EVERY)
+        for step in range(3):
+            for other in (batch(9, F64), batch(10, F64)) if others else ():
+                model.convolve[1].eval()  # its moving statistics see no other batch
+                x, y = other[0].requires_grad_(), other[1]
+                torch.autograd.grad(F.cross_entropy(model(x), y), x)
+                F.cross_entropy(model(x), y).backward()
+                model.convolve[1].train()
+            x, y = batch(step, F64)
+            logits = model(x)
+            if step == 1:
+                y[:3] = -100
+                opt.update_curvature(loss=F.cross_entropy(logits, y), logits=logits)
+            opt.zero_grad()
+            F.cross_entropy(logits, y).backward()
+            opt.step()
+        weights.append([param.detach().clone() for param in model.parameters()])
+    assert all(map(torch.equal, *weights))
+
+
 def test_ignored_targets_are_not_counted():
     found = []
     for padding in (0, 24):
