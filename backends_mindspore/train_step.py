@@ -10,6 +10,7 @@ from typing import Any
 from mindspore import Tensor, nn
 
 from hessiod.backends_mindspore.adapter import RuleOptimizer
+from hessiod.backends_mindspore.bound import Bound
 from hessiod.backends_mindspore.derivatives.graph import Watched
 from hessiod.backends_mindspore.diagnostics import measured
 from hessiod.backends_mindspore.loss_scale import loss_scale_from
@@ -94,10 +95,11 @@ class TrainStep(StepGraph):
             )
         scale = loss_scale_from(optimizer.loss_scale if loss_scale is None else loss_scale)
         processes = processes_of(data_parallel)
-        processes.check_dtypes([param for member in optimizer.members for param in member.parameters])
+        params = [param for member in optimizer.members for param in member.parameters]
+        processes.check_dtypes(params)
         settings: dict[str, Any] = dict(loss_scale=scale, processes=processes, accumulation=accumulation)
         super().__init__(net, loss_fn, optimizer, clip_grad=clip_grad, **settings)
-        self.alike = processes.size == 1
+        self.alike, self.bound = processes.size == 1, Bound([net, loss_fn], params)
         clip = self.clip if self.clips else None
         self.own_step = optimizer.step_with(net, loss_fn, clip=clip, micro=self.micro, **settings)
         if accumulation > 1 and self.own_step is None:
@@ -108,6 +110,7 @@ class TrainStep(StepGraph):
     def __call__(self, *inputs: Tensor) -> Tensor:
         """One step or micro-batch; raise if the step was refused and that was asked for."""
         self.optimizer.check_still_movable()
+        self.bound.check()
         if not self.alike:
             self.processes.check_equal([*self.weights, *self.optimizer.get_parameters()])
             self.alike = True

@@ -11,7 +11,7 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 
 from hessiod.core import HessiodError, InvalidArgument, InvalidState, NonFinite
-from hessiod.mindspore import SGD, AdamW, SophiaG, SophiaH, TrainStep
+from hessiod.mindspore import KFAC, SGD, AdamW, SophiaG, SophiaH, TrainStep
 
 VALUES = np.array([1.0, -2.0, 3.0], np.float32)
 
@@ -238,6 +238,18 @@ def test_a_parameter_that_is_frozen_later_is_refused():
     for call in (lambda: step(Tensor(VALUES), Tensor(VALUES)), lambda: optimizer(given)):
         with pytest.raises(InvalidState, match=r"'bias' \(1 in all\) was frozen after the optimizer was constructed"):
             call()
+
+
+@pytest.mark.parametrize("optimizer_class", [AdamW, KFAC])
+def test_a_parameter_that_is_replaced_later_is_refused(optimizer_class):
+    """The graph and the optimizer would go on with the old one, and the net stay as it is."""
+    net = nn.Dense(4, 2)
+    optimizer = optimizer_class(net) if optimizer_class is KFAC else optimizer_class(net.trainable_params())
+    step, before = TrainStep(net, nn.MSELoss(), optimizer), bits(optimizer)
+    net.weight = Parameter(Tensor(np.ones((2, 4), np.float32)), name="weight")
+    with pytest.raises(InvalidState, match=r"^parameter 'weight' of Dense was replaced after the TrainStep was built"):
+        step(Tensor(VALUES), Tensor(VALUES))
+    assert bits(optimizer) == before
 
 
 @pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, pickle.dumps])
