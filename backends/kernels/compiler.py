@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -34,23 +35,41 @@ class CompilerUnavailable(HessiodError, RuntimeError):
 
 
 @cache
-def find() -> str:
-    """The compiler: the environment variable ``CXX``, or the first of c++, g++ and clang++ on the path."""
+def find() -> tuple[str, ...]:
+    """The compiler: the environment variable ``CXX`` with its options, or the first of c++, g++ and clang++."""
     if os.name != "posix":
         raise CompilerUnavailable(f"kernels are compiled on Linux and macOS only, found {os.name}")
-    for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
-        path = shutil.which(name)
-        if path:
-            return path
+    asked = os.environ.get("CXX", "").strip()
+    try:
+        name, *options = shlex.split(asked) or ["c++"]
+    except ValueError as error:
+        raise CompilerUnavailable(f"CXX: found {asked!r}, which a shell could not read: {error}") from error
+    path = next(filter(None, map(shutil.which, [name] if asked else ["c++", "g++", "clang++"])), None)
+    if path:
+        return path, *options
+    if asked:
+        raise CompilerUnavailable(
+            f"CXX: found {asked!r}, expected a C++ compiler and its options; there is no program {name!r}: name one or "
+            "unset CXX"
+        )
     raise CompilerUnavailable("no C++ compiler was found; install g++ or name one in the environment variable CXX")
 
 
 @cache
 def identity() -> str:
-    """What compiled code depends on besides its source and flags: the compiler's file and the processor."""
-    path = Path(find()).resolve()
+    """What compiled code depends on besides its source and flags: the compiler's files, its options, the processor."""
+    parts = [described(word) for word in find()]  # of "ccache g++" both
+    return " ".join([*parts, processor()])
+
+
+def described(word: str) -> str:
+    """A word of the command; of a program, its file, which changes when another version is installed."""
+    program = shutil.which(word)
+    if program is None:
+        return word
+    path = Path(program).resolve()
     found = path.stat()
-    return f"{path} {found.st_size} {found.st_mtime_ns} {processor()}"
+    return f"{path} {found.st_size} {found.st_mtime_ns}"
 
 
 def processor() -> str:
@@ -71,14 +90,14 @@ def compile_library(source: str, target: Path, *more: str) -> None:
     try:
         errors = _call([*FLAGS, *more, OPENMP], file, target)
         if errors and _call([*FLAGS, *more], file, target):
-            raise CompilerUnavailable(f"{find()} cannot compile a kernel: {' '.join(errors.split())[:400]}")
+            raise CompilerUnavailable(f"{shlex.join(find())} cannot compile a kernel: {' '.join(errors.split())[:400]}")
     finally:
         file.unlink(missing_ok=True)
 
 
 def _call(flags: list[str], file: Path, target: Path) -> str:
     """The compiler's complaint, or nothing."""
-    command = [find(), *flags, str(file), "-o", str(target)]
+    command = [*find(), *flags, str(file), "-o", str(target)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,7 +1,9 @@
 """Compiled kernels on disk: private, verified, and never in the way of a run."""
 
+import ctypes
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,8 +136,41 @@ def test_the_key_depends_on_every_part():
 
 
 def test_the_identity_names_the_compiler_and_the_processor():
-    assert compiler.find() in compiler.identity() or str(Path(compiler.find()).resolve()) in compiler.identity()
+    assert str(Path(compiler.find()[0]).resolve()) in compiler.identity()
     assert compiler.processor() in compiler.identity()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A function that asks for a compiler by ``CXX``."""
+
+    def ask(command):
+        monkeypatch.setenv("CXX", command)
+        compiler.find.cache_clear(), compiler.identity.cache_clear()
+
+    yield ask
+    monkeypatch.undo()
+    compiler.find.cache_clear(), compiler.identity.cache_clear()
+
+
+def test_a_compiler_is_taken_with_its_options_and_with_a_program_before_it(asked, tmp_path):
+    cxx = shutil.which("c++")
+    asked(cxx)
+    plain = compiler.identity()
+    asked(f"env {cxx} -O1 -DLIMIT=3")
+    assert compiler.find() == (shutil.which("env"), cxx, "-O1", "-DLIMIT=3")
+    assert str(Path(cxx).resolve()) in compiler.identity()
+    assert compiler.identity() != plain
+    compiler.compile_library('extern "C" int limit() { return LIMIT; }', tmp_path / "limit.so")
+    assert ctypes.CDLL(str(tmp_path / "limit.so")).limit() == 3
+
+
+def test_a_compiler_that_is_not_there_is_refused_by_its_name(asked):
+    asked("g++-99 -O1")
+    with pytest.raises(
+        compiler.CompilerUnavailable, match=r"CXX: found 'g\+\+-99 -O1', .* there is no program 'g\+\+-99'"
+    ):
+        compiler.find()
 
 
 def test_processes_that_compile_at_once_both_run(tmp_path):
