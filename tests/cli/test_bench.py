@@ -76,6 +76,28 @@ def test_a_device_that_torch_does_not_have_is_refused_before_anything_is_timed()
         assert said in str(result.exception)
 
 
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_timed(option, tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, said in (
+        (tmp_path, "expected the name of a file"),
+        (tmp_path / "file" / "b.out", "cannot make the folder"),
+    ):
+        result = CliRunner().invoke(app, ["bench", "--list", "gpt2", option, str(path)])
+        assert isinstance(result.exception, InvalidArgument)
+        assert str(result.exception).startswith(f"{option[2:]}: ")
+        assert said in str(result.exception)
+
+
+def test_figures_without_a_ratio_are_drawn_by_their_units():
+    rows = [
+        Row("cold", "first", "", 1.2, "s", 3.0),
+        Row("cold", "cached", "", 0.1, "s"),
+        Row("peak", "step", "", 7, "MB"),
+    ]
+    assert report.picture(rows).startswith(b"\x89PNG")
+
+
 def test_a_turn_calls_every_candidate_and_the_next_one_begins_with_another():
     calls = []
     candidates = {name: lambda name=name: calls.append(name) for name in "ab"}

@@ -49,26 +49,28 @@ def show(rows: Iterable[Row], console: Console) -> None:
 
 
 def picture(rows: Sequence[Row]) -> bytes:
-    """A PNG with a bar chart for each group that has ratios; needs matplotlib."""
+    """A PNG with a bar chart for each group that has ratios, of all figures by unit if none has; needs matplotlib."""
     from matplotlib.figure import Figure
 
-    groups: dict[str, list[Row]] = {row.group: [] for row in rows if row.unit == "x"}
-    for row in rows:
-        if row.unit == "x":
-            groups[row.group].append(row)
+    chosen = [row for row in rows if row.unit == "x"] or rows
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in chosen:
+        groups.setdefault((row.group, row.unit), []).append(row)
     figure = Figure(figsize=(9, 1 + 0.28 * sum(len(members) + 3 for members in groups.values())), layout="constrained")
     heights = [len(members) + 1 for members in groups.values()]
     axes = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for axis, (group, members) in zip(axes, groups.items(), strict=True):
-        names = [f"{row.name} / {row.peer}" for row in members]
+    for axis, ((group, unit), members) in zip(axes, groups.items(), strict=True):
+        ratios = unit == "x"
+        names = [f"{row.name} / {row.peer}" if ratios else row.name for row in members]
         colours = ["tab:green" if row.met else "tab:red" if row.met is False else "tab:blue" for row in members]
         axis.barh(names, [row.value for row in members], color=colours)
         for place, row in enumerate(members):
             if row.limit is not None:
                 axis.plot([row.limit] * 2, [place - 0.45, place + 0.45], color="black")
-        axis.axvline(1.0, color="grey", lw=0.8)
+        if ratios:
+            axis.axvline(1.0, color="grey", lw=0.8)
         axis.invert_yaxis()
-        axis.set_title(group, loc="left", fontsize=9)
+        axis.set_title(group if ratios else f"{group}, {unit}", loc="left", fontsize=9)
         axis.tick_params(labelsize=7)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120)

@@ -17,6 +17,7 @@ from hessiod.backends.registry import require
 from hessiod.bench.lists import DEFAULT, LISTS
 from hessiod.bench.row import Row
 from hessiod.bench.settings import Settings
+from hessiod.cli.files import make_folder_of
 from hessiod.core.errors import InvalidArgument
 
 BACKENDS = ("torch", "mindspore")
@@ -56,6 +57,9 @@ def bench(
         raise InvalidArgument(
             f"device: found {device!r}, expected cpu; other devices are for --backend torch --section step alone"
         )
+    for option, file in (("json", json_file), ("plot", plot)):
+        if file is not None:
+            make_folder_of(file, option)
     if plot is not None:
         require("matplotlib", extra="plots")
     require(backend, extra=backend)

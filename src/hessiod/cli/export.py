@@ -50,13 +50,13 @@ def export(
     written = matrix_files(name, to, dtype.value) if name in KERNELS else rule_files(name, to, dtype.value)
     console = Console()
     for path, kernel, model, calls in written:
-        make_folder(to.parent)
+        make_folder(to.parent, "to")
         write_atomically(path, model.SerializeToString())
         console.print(str(path), highlight=False, soft_wrap=True)
         if test_vectors is not None:
             from hessiod.conformance.vectors import write_vectors
 
-            folder = write_vectors(kernel, calls, model, dtype.value, make_folder(test_vectors))
+            folder = write_vectors(kernel, calls, model, dtype.value, make_folder(test_vectors, "test-vectors"))
             console.print(str(folder), highlight=False, soft_wrap=True)
 
 
