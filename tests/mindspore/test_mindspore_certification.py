@@ -44,7 +44,10 @@ def present(shown):
     return [case for case in shown["cases"] if case["verdict"] != ABSENT]
 
 
-@pytest.fixture(scope="module", params=["every operator", pytest.param("every case", marks=pytest.mark.slow)])
+WHOLE = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module", params=["every operator", pytest.param("every case", marks=WHOLE)])
 def found(shown, request):
     if request.param == "every case":
         tasks = [Task(case["name"], mode) for case in present(shown) for mode in MODES]
