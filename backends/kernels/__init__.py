@@ -15,7 +15,14 @@ from typing import Any
 
 from hessiod.backends.kernels.compiler import CompilerUnavailable, find
 from hessiod.backends.kernels.library import Sweep, common, compiled, first_nonfinite, inner_products, philox, squares
-from hessiod.backends.kernels.matrices import damped_inverse, natural_gradients, products, second_moment, wide
+from hessiod.backends.kernels.matrices import (
+    damped_inverse,
+    natural_gradients,
+    products,
+    second_moment,
+    second_moments,
+    wide,
+)
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Kernel
 
@@ -32,6 +39,7 @@ __all__ = [
     "offered",
     "philox",
     "second_moment",
+    "second_moments",
     "squares",
     "sweep_for",
 ]

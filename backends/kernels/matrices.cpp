@@ -131,10 +131,13 @@ inline Index worth(double products, Index threads) {
   return std::max<Index>(1, std::min<Index>(threads, Index(products / LEAST)));
 }
 
+// Half of what a dense product takes.
+inline double work_of_moment(Index rows, Index size) { return 0.5 * double(rows) * double(size) * double(size); }
+
 // A second moment. With ones each row has a last entry of 1: the moment's last row and column are the sums of rows.
 template <class T> void moment(Index rows, Index size, bool ones, const T* x, T* found, Index threads) {
   const Index width = size + ones;
-  threads = worth(0.5 * double(rows) * double(size) * double(size), threads);
+  threads = worth(work_of_moment(rows, size), threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   for (Index first = 0; first < rows; first += DEPTH) {
     const Index depth = std::min(DEPTH, rows - first);
@@ -300,6 +303,22 @@ extern "C" void hessiod_moment(Index kind, Index rows, Index size, Index ones, c
     moment(rows, size, ones != 0, static_cast<const float*>(x), static_cast<float*>(found), threads);
   else
     moment(rows, size, ones != 0, static_cast<const double*>(x), static_cast<double*>(found), threads);
+}
+
+struct Rows { Index kind, number, size; };
+
+// Many of them without ones: those too small for several threads are shared out.
+extern "C" void hessiod_moments(Index count, const Rows* rows, const void* const* x, void* const* found, Index threads) {
+  double all = 0, largest = 0;
+  for (Index place = 0; place < count; ++place) {
+    const double work = work_of_moment(rows[place].number, rows[place].size);
+    all += work, largest = std::max(largest, work);
+  }
+  const Index across = worth(largest, threads) > 1 ? 1 : worth(all, threads);
+#pragma omp parallel for schedule(dynamic) num_threads(across) if (across > 1)
+  for (Index place = 0; place < count; ++place)
+    hessiod_moment(rows[place].kind, rows[place].number, rows[place].size, 0, x[place], found[place],
+                   across > 1 ? 1 : threads);
 }
 
 extern "C" void hessiod_inverse(Index kind, Index n, const void* factor, Index row, double damping, void* found,

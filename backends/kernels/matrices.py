@@ -13,6 +13,9 @@ from hessiod.backends.kernels.library import loaded, table
 FIELDS = 9
 """Numbers that describe a layer to :func:`natural_gradients`."""
 
+ROWS = 3
+"""Numbers that describe rows to :func:`second_moments`."""
+
 
 @cache
 def products() -> ctypes.CDLL:
@@ -21,6 +24,8 @@ def products() -> ctypes.CDLL:
     library.hessiod_vector_bytes.restype = count
     library.hessiod_moment.argtypes = [*[count] * 4, pointers, pointers, count]
     library.hessiod_moment.restype = None
+    library.hessiod_moments.argtypes = [count, *[pointers] * 3, count]
+    library.hessiod_moments.restype = None
     library.hessiod_inverse.argtypes = [count, count, pointers, count, ctypes.c_double, pointers, count]
     library.hessiod_inverse.restype = None
     library.hessiod_natural.argtypes = [count, *[pointers] * 5, count]
@@ -47,6 +52,25 @@ def second_moment(
     [10.0, 14.0, 4.0, 14.0, 20.0, 6.0, 4.0, 6.0, 2.0]
     """
     products().hessiod_moment(cpp.KINDS[dtype], rows, size, ones, pointer, found, threads)
+
+
+def second_moments(rows: Sequence[int], pointers: Sequence[int], found: Sequence[int], threads: int) -> None:
+    """:func:`second_moment` of many arrays.
+
+    Args:
+        rows: for each 0 for float32 or 1 for float64, the number of rows and their size.
+        pointers: addresses of the arrays.
+        found: addresses of the results.
+        threads: how many share the work.
+
+    >>> x, found = array("d", [1.0, 2.0, 3.0, 4.0]), array("d", bytes(8 * 5))
+    >>> start, to = x.buffer_info()[0], found.buffer_info()[0]
+    >>> second_moments([1, 2, 2, 1, 4, 1], [start, start], [to, to + 8 * 4], threads=1)
+    >>> list(found)
+    [10.0, 14.0, 14.0, 20.0, 30.0]
+    """
+    where = [table(values) for values in (rows, pointers, found)]
+    products().hessiod_moments(len(rows) // ROWS, *[values.buffer_info()[0] for values in where], threads)
 
 
 def damped_inverse(size: int, factor: int, row: int, damping: float, found: int, dtype: str, threads: int) -> None:

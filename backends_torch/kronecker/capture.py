@@ -11,8 +11,8 @@ passes there, and a hook on each takes it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ from hessiod.backends_torch.derivatives.gauss_newton import residual_of, used_ta
 from hessiod.backends_torch.kronecker.attention import attend
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.layers import Seen
+from hessiod.backends_torch.kronecker.outputs import outputs_of
 from hessiod.backends_torch.kronecker.sums import Sums
 from hessiod.core.errors import InvalidArgument
 
@@ -146,16 +147,17 @@ class Capture:
         with torch.no_grad(), full_precision(x.device.type):
             record = Record(layer, layer.inputs(module, x), get_gradient_edge(output))
         if self.empirical:
-            output.register_hook(lambda grad: self._arrived(record, grad))
+            output.register_hook(lambda grad: None if self.paused else self._arrived([(record, grad)]))
         else:
             self.records.append(record)
         return output
 
     @torch.no_grad()
-    def _arrived(self, record: Record, grad: Tensor) -> None:
-        if not self.paused:
-            with full_precision(grad.device.type):
-                self.sums.add(record.layer, record.seen, record.layer.outputs(grad, record.seen.context))
+    def _arrived(self, pairs: Sequence[tuple[Record, Tensor]]) -> None:
+        with full_precision(*{grad.device.type for _, grad in pairs}):
+            outputs = outputs_of([(record.layer, grad, record.seen.context) for record, grad in pairs])
+        for (record, _), output in zip(pairs, outputs, strict=True):
+            self.sums.add(record.layer, record.seen, output)
             if self.ranks.overlap and "a" in self.due().get(record.layer, ()):
                 self.ranks.start(record.layer, record.seen.total, record.seen.rows)
 
@@ -184,13 +186,8 @@ class Capture:
             grads = torch.autograd.grad(
                 logits, edges, (residual * used).to(logits.dtype), retain_graph=True, allow_unused=True
             )
-        left = list[Record]()
-        for record, grad in zip(records, grads, strict=True):
-            if grad is None:
-                left.append(record)
-            else:
-                self._arrived(record, grad)
-        self.records = left
+        self.records = [record for record, grad in zip(records, grads, strict=True) if grad is None]
+        self._arrived([pair for pair in zip(records, grads, strict=True) if pair[1] is not None])
         self.sums.calls += 1
 
     def used(self, loss: Tensor | None, logits: Tensor, mask: Any, likelihood: str) -> Tensor:
@@ -204,9 +201,12 @@ class Capture:
         return used
 
 
-def full_precision(device: str) -> AbstractContextManager[Any]:
+def full_precision(*devices: str) -> AbstractContextManager[Any]:
     """No autocast inside; entering that takes longer than asking whether there is one."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    within, stack = list(filter(torch.is_autocast_enabled, devices)), ExitStack()
+    for device in within:
+        stack.enter_context(torch.autocast(device, enabled=False))
+    return stack if within else nullcontext()
 
 
 def logits_in(output: Any) -> Tensor | None:
