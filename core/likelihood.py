@@ -3,7 +3,8 @@
 For the estimators that need sampled targets (Gauss-Newton-Bartlett, Monte-Carlo Fisher). Each likelihood is one
 function of the model's output and of random words; it returns ``d(-log p(y | output)) / d(output)`` at a sampled
 ``y``. The words come from :mod:`hessiod.core.philox`, so every backend draws the same targets, and a part of a batch
-that begins at target ``first`` draws what the whole batch draws there.
+that begins at target ``first`` draws what the whole batch draws there. ``draw`` is the function of that module that
+brings the numbers, or a backend's faster form of it.
 
 ================  ==========================================  ===============  =======================
 likelihood        loss it belongs to                          residual         one target is
@@ -46,23 +47,23 @@ def sample_categorical(xp, probabilities, uniforms):
     return xp.astype(index == chosen, probabilities.dtype)
 
 
-def categorical_residual(xp, logits, seed, step, sample, first=0, draw=philox.words):
+def categorical_residual(xp, logits, seed, step, sample, first=0, draw=philox.uniforms):
     """``softmax(logits) - y`` with y one-hot and drawn from ``softmax(logits)``; shape ``[..., classes]``."""
     probabilities = softmax(xp, logits)
-    uniforms = philox.uniforms(xp, logits[..., 0], seed=seed, step=step, sample=sample, first=first, draw=draw)
+    uniforms = draw(xp, logits[..., 0], seed=seed, step=step, sample=sample, first=first)
     return probabilities - sample_categorical(xp, probabilities, uniforms)
 
 
-def bernoulli_residual(xp, logits, seed, step, sample, first=0, draw=philox.words):
+def bernoulli_residual(xp, logits, seed, step, sample, first=0, draw=philox.uniforms):
     """``sigmoid(logits) - y`` with each y drawn from its own sigmoid."""
     probabilities = 1.0 / (1.0 + xp.exp(-logits))
-    uniforms = philox.uniforms(xp, logits, seed=seed, step=step, sample=sample, first=first, draw=draw)
+    uniforms = draw(xp, logits, seed=seed, step=step, sample=sample, first=first)
     return probabilities - xp.astype(uniforms < probabilities, logits.dtype)
 
 
-def gaussian_residual(xp, mean, seed, step, sample, first=0, draw=philox.words):
+def gaussian_residual(xp, mean, seed, step, sample, first=0, draw=philox.normals):
     """``mean - y`` with ``y ~ N(mean, 1)``: the negative of a standard normal draw."""
-    return -philox.normals(xp, mean, seed=seed, step=step, sample=sample, first=first, draw=draw)
+    return -draw(xp, mean, seed=seed, step=step, sample=sample, first=first)
 
 
 RESIDUALS = {

@@ -147,6 +147,11 @@ def window(xp, flat, like, first):
     return parts[0] + parts[1] + parts[2] + parts[3]
 
 
+def uniform_from(xp, word):
+    """A number in [0, 1) from the upper 24 bits of a word, in float32 (exact)."""
+    return xp.astype(xp.shift_right(word, 8), xp.float32) * 2.0**-24
+
+
 def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0, draw=words):
     """Numbers in [0, 1) with 24 bits, shaped like ``like``, in float32 (exact): four from each block.
 
@@ -155,7 +160,7 @@ def uniforms(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0,
     """
     bits = draw(xp, quads(xp, like, first), seed=seed, step=step, index=index, sample=sample, stream=stream)
     flat = window(xp, xp.reshape(bits, (-1,)), like, first)
-    return xp.reshape(xp.astype(xp.shift_right(flat, 8), xp.float32) * 2.0**-24, like.shape)
+    return xp.reshape(uniform_from(xp, flat), like.shape)
 
 
 def normals(xp, like, *, seed, step, index=0, sample=0, stream=TARGET, first=0, draw=words):

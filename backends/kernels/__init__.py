@@ -14,7 +14,16 @@ from functools import cache
 from typing import Any
 
 from hessiod.backends.kernels.compiler import CompilerUnavailable, find
-from hessiod.backends.kernels.library import Sweep, common, compiled, first_nonfinite, inner_products, philox, squares
+from hessiod.backends.kernels.library import (
+    Sweep,
+    common,
+    compiled,
+    first_nonfinite,
+    inner_products,
+    philox,
+    squares,
+    uniforms,
+)
 from hessiod.backends.kernels.matrices import (
     damped_inverse,
     natural_gradients,
@@ -42,6 +51,7 @@ __all__ = [
     "second_moments",
     "squares",
     "sweep_for",
+    "uniforms",
 ]
 
 CHOICES = ("auto", "eager", "compiled", "interpreted")

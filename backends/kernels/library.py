@@ -101,6 +101,8 @@ def common() -> ctypes.CDLL:
     library.hessiod_inner.restype = None
     library.hessiod_philox.argtypes = [count, pointers, *[ctypes.c_uint64] * 5, pointers, count]
     library.hessiod_philox.restype = None
+    library.hessiod_uniforms.argtypes = [count, *[ctypes.c_uint64] * 6, pointers, count]
+    library.hessiod_uniforms.restype = None
     return library
 
 
@@ -167,3 +169,14 @@ def philox(blocks: int, pointer: int, counter: Sequence[int], key: Sequence[int]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
     common().hessiod_philox(blocks, pointer, *counter, *key, out, threads)
+
+
+def uniforms(blocks: int, first: int, counter: Sequence[int], key: Sequence[int], out: int, threads: int) -> None:
+    """:func:`hessiod.core.philox.uniforms`, four float32 numbers for each of ``blocks`` from ``first`` on, to ``out``.
+
+    >>> numbers = array("f", [0.0, 0.0, 0.0, 0.0])
+    >>> uniforms(1, 0, (0, 0, 0), (0, 0), numbers.buffer_info()[0], threads=1)
+    >>> [hex(int(number * 2**24)) for number in numbers]
+    ['0x6627e8', '0xe169c5', '0xbc57ac', '0x9b00db']
+    """
+    common().hessiod_uniforms(blocks, first, *counter, *key, out, threads)

@@ -14,7 +14,7 @@ from hessiod.backends_torch.derivatives.parallel import group_of, is_split, plac
 from hessiod.backends_torch.derivatives.places import nodes
 from hessiod.backends_torch.derivatives.refusals import reentrant_checkpoint
 from hessiod.backends_torch.derivatives.session import Session
-from hessiod.backends_torch.draws import words
+from hessiod.backends_torch.draws import DRAWS
 from hessiod.backends_torch.precision import widened, zeros_for
 from hessiod.core.curvature import gnb_kernel, gnb_scalars
 from hessiod.core.errors import InvalidArgument, InvalidState
@@ -85,7 +85,7 @@ def residual_of(logits: Tensor, likelihood: str, seed: int, step: int, draw: int
     """
     targets = logits[..., 0].numel() if likelihood == "categorical" else logits.numel()
     first = place_of(targets, group, logits.device)
-    return RESIDUALS[likelihood](xp, widened(logits.detach()), seed, step, draw, first, words)
+    return RESIDUALS[likelihood](xp, widened(logits.detach()), seed, step, draw, first, DRAWS[likelihood])
 
 
 def output_gradients(session: Session, logits: Tensor, residual: Tensor, keep: bool) -> list[Tensor | None]:

@@ -144,7 +144,7 @@ class Capture:
             return output
         if output._is_view():  # an in-place operation on a view would take its place in the graph away
             output = output.clone()
-        with torch.no_grad(), full_precision(x.device.type):
+        with full_precision(x.device.type):
             record = Record(layer, layer.inputs(module, x), get_gradient_edge(output))
         if self.empirical:
             output.register_hook(lambda grad: None if self.paused else self._arrived([(record, grad)]))
@@ -203,10 +203,12 @@ class Capture:
 
 def full_precision(*devices: str) -> AbstractContextManager[Any]:
     """No autocast inside; entering that takes longer than asking whether there is one."""
-    within, stack = list(filter(torch.is_autocast_enabled, devices)), ExitStack()
-    for device in within:
+    if not any(map(torch.is_autocast_enabled, devices)):
+        return nullcontext()
+    stack = ExitStack()
+    for device in devices:
         stack.enter_context(torch.autocast(device, enabled=False))
-    return stack if within else nullcontext()
+    return stack
 
 
 def logits_in(output: Any) -> Tensor | None:
