@@ -213,7 +213,9 @@ class RuleOptimizer(torch.optim.Optimizer):
             advance(self, work, values, estimates, scales, go)
             for group in self.param_groups:
                 group["step"].add_(go.to(group["step"].device))
-        elif self._finite([members.grads for members in work], estimates):
+        elif self._finite(
+            [members.grads for members in work], None if estimates is None else Arrays(list(estimates.values()))
+        ):
             before = self._watched()
             advance(self, work, values, estimates, scales)
             if self._watching:
@@ -295,14 +297,14 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.rule_of(group).check({name: value for name, value in values.items() if not isinstance(value, Tensor)})
         return values
 
-    def _finite(self, grads: Sequence[Arrays], estimates: Estimates | None) -> bool:
+    def _finite(self, grads: Sequence[Arrays], estimates: Arrays | None) -> bool:
         """Whether everything that enters the step is finite; otherwise raise, or return False if that was chosen."""
         if self.param_groups[0]["nonfinite"] == "ignore":
             return True
         clipped = self.param_groups[0]["clip_grad"] is not None
         looks = [] if clipped and isfinite(self.grad_norm) else [("gradient", grads)]
         if estimates is not None:
-            looks.append(("curvature estimate", [Arrays(list(estimates.values()))]))
+            looks.append(("curvature estimate", [estimates]))
         for what, given in looks:
             place = first_nonfinite(given)
             if place is not None:

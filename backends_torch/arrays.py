@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -80,6 +80,23 @@ class Arrays:
             and not any(negated)
             and (all(contiguous) or all(map(dense, self.tensors)))
         )
+
+
+def room_for(like: Arrays) -> Arrays:
+    """New tensors for results, laid out as contiguous ones that were looked at; they need no look of their own."""
+    found = Arrays(list(map(torch.empty_like, like.tensors)))
+    found.layouts = like.layouts
+    return found
+
+
+def looked_at(tensors: Sequence[Tensor], before: Iterable[Arrays]) -> Arrays:
+    """Those among what was looked at ``before`` that are these tensors in this order, or new ones."""
+    return next((arrays for arrays in before if same(arrays.tensors, tensors)), None) or Arrays(tensors)
+
+
+def same(ones: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether two sequences hold the same objects."""
+    return len(ones) == len(others) and all(map(is_, ones, others))
 
 
 def joined(given: Sequence[Arrays]) -> tuple[Sequence[int], Sequence[int], Sequence[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from functools import cache
-from operator import is_, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hessiod.backends import kernels
 from hessiod.backends_torch import shards, triton_sweep
-from hessiod.backends_torch.arrays import DTYPES, Arrays, alike
+from hessiod.backends_torch.arrays import DTYPES, Arrays, alike, same
 from hessiod.backends_torch.triton_sweep import TritonBatch
 from hessiod.core.errors import InvalidArgument
 from hessiod.core.rule import Kernel
@@ -133,11 +133,6 @@ class Plan:
             and self._addresses() == self.addresses
             and self._layouts(inputs) == self.layouts
         )
-
-
-def same(ones: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Whether two sequences hold the same objects."""
-    return len(ones) == len(others) and all(map(is_, ones, others))
 
 
 def local(arrays: Arrays) -> Arrays:

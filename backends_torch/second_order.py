@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hessiod.backends_torch.adapter import Estimates, RuleOptimizer
+from hessiod.backends_torch.arrays import same
 from hessiod.backends_torch.curvature import GaussNewtonBartlett, Hutchinson
 from hessiod.backends_torch.fast import Members
-from hessiod.backends_torch.plans import same
 from hessiod.core.errors import InvalidArgument, InvalidState
 from hessiod.core.rule import Hyperparameter
 from hessiod.core.settings import check_settings

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from hessiod.backends_torch.kronecker.discover import AnyLayer
+from hessiod.backends_torch.kronecker.sums import Statistics
 from hessiod.core.errors import InvalidState
 
 T = TypeVar("T")
@@ -48,13 +49,11 @@ class Alone:
         """The gradients of the whole batch."""
         return grads
 
-    def statistics(
-        self, sums: Any, wanted: Mapping[AnyLayer, tuple[str, ...]], loss_gradient: float
-    ) -> dict[AnyLayer, dict[str, Tensor]]:
+    def statistics(self, sums: Any, wanted: Mapping[AnyLayer, tuple[str, ...]], loss_gradient: float) -> Statistics:
         """The statistics that are wanted."""
         if wanted and sums.number == 0:
             raise InvalidState("update_curvature: every target is ignored; skip batches that hold only padding")
-        return {layer: sums.statistics(layer, names, loss_gradient) for layer, names in wanted.items()}
+        return sums.statistics(wanted, loss_gradient)
 
     def share_numbers(self, fresh: Mapping[AnyLayer, Mapping[str, Any]], groups: list[dict[str, Any]]) -> None:
         """Tell the others when this process's layers are due."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessiod.backends_torch.arrays import Arrays
+from hessiod.backends_torch.arrays import Arrays, looked_at, same
 from hessiod.backends_torch.fast import Members, first_nonfinite, inner_products
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.discover import AnyLayer
@@ -28,7 +28,10 @@ class Directions:
     """Natural gradients by parameter, and what is known of ``sum lr^2 <V, grad>``."""
 
     def __init__(self) -> None:
-        self.found: dict[Tensor, Tensor] = {}
+        self.params: Sequence[Tensor] = ()
+        self.together = Arrays(())
+        """Those of ``params``, found at once."""
+        self.others: dict[Tensor, Tensor] = {}
         self.change = 0.0
         self.unknown: set[Tensor] = set()
         """Parameters whose share is not in ``change``."""
@@ -36,9 +39,21 @@ class Directions:
     def put(self, slot: Slot, way: Tensor) -> None:
         """Add a slot's direction; that of a part of a parameter to what is there of it."""
         if slot.whole:
-            self.found[slot.param] = way
+            self.others[slot.param] = way
         else:
-            self.found.setdefault(slot.param, torch.zeros_like(slot.param, dtype=way.dtype))[slot.rows] = way
+            self.others.setdefault(slot.param, torch.zeros_like(slot.param, dtype=way.dtype))[slot.rows] = way
+
+    @property
+    def found(self) -> dict[Tensor, Tensor]:
+        """By parameter."""
+        return {**dict(zip(self.params, self.together.tensors, strict=True)), **self.others}
+
+    def along(self, work: Sequence[Members], grads: Grads) -> list[Members]:
+        """What moves, along its direction where it has one."""
+        if not self.others and all(same(members.params, self.params) for members in work):
+            return [Members(members.group, members.params, self.together) for members in work]
+        ways = {**grads, **self.found}
+        return [members.along(ways) for members in work]
 
     def change_along(self, moves: Sequence[Members], grads: Grads, rates: Sequence[float]) -> float:
         """``sum lr^2 <V, grad>`` over what moves along natural gradients; ``rates`` are the groups' learning rates.
@@ -93,10 +108,11 @@ class NaturalGradients:
         state_of: Callable[[AnyLayer], Mapping[str, Any]],
         damping: float,
         rates: Sequence[float],
+        before: Sequence[Arrays] = (),
     ) -> Directions:
-        """The directions of all layers that have a parameter in ``grads``."""
+        """The directions of all layers that have a parameter in ``grads``; some were looked at ``before``."""
         directions = Directions()
-        together = self._together(grads, state_of, directions, [rate * rate for rate in rates])
+        together = self._together(grads, state_of, directions, [rate * rate for rate in rates], before)
         for layer in self.others if together else self.layers:
             if has_gradient(layer, grads):
                 directions.unknown.update(layer.params)
@@ -106,20 +122,25 @@ class NaturalGradients:
         return directions
 
     def _together(
-        self, grads: Grads, state_of: Callable[[AnyLayer], Any], directions: Directions, squares: Sequence[float]
+        self,
+        grads: Grads,
+        state_of: Callable[[AnyLayer], Any],
+        directions: Directions,
+        squares: Sequence[float],
+        before: Sequence[Arrays],
     ) -> bool:
         """Add the directions of layers that are one matrix, if compiled products take all of them."""
         matrices, given = self.matrices.along(grads)
         states = map(state_of, matrices.layers)
         inverses = [(state["inverse_a"], state["inverse_g"]) for state in states]
-        found = self.together(matrices.layers, inverses, given)
+        found = self.together(matrices.layers, inverses, looked_at(given, before))
         if found is None:
             return False
         ways, products = found
         if matrices.whole:
-            directions.found = dict(zip(matrices.params, ways, strict=True))
+            directions.params, directions.together = matrices.params, ways
         else:
-            for slot, way in zip(matrices.slots, ways, strict=True):
+            for slot, way in zip(matrices.slots, ways.tensors, strict=True):
                 directions.put(slot, way)
         directions.change = sum(map(mul, map(squares.__getitem__, matrices.groups), products))
         return True

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hessiod.backends_torch.kronecker.discover import AnyLayer
+from hessiod.backends_torch.kronecker.sums import Statistics
 from hessiod.backends_torch.kronecker.triangles import packed, unpacked
 from hessiod.backends_torch.shards import is_split
 from hessiod.core.errors import InvalidArgument, InvalidState, NonFinite
@@ -166,12 +167,10 @@ class Cluster:
         row = torch.cat([packed("a", total), total.new_tensor([float(rows)])])
         self._under_way[layer] = row, self._reduce(row, self.owner_of[layer])
 
-    def statistics(
-        self, sums: Any, wanted: Mapping[AnyLayer, tuple[str, ...]], loss_gradient: float
-    ) -> dict[AnyLayer, dict[str, Tensor]]:
+    def statistics(self, sums: Any, wanted: Mapping[AnyLayer, tuple[str, ...]], loss_gradient: float) -> Statistics:
         """The statistics of this rank's layers over the whole batch."""
         if not wanted:
-            return {}
+            return Statistics()
         waiting: dict[AnyLayer, tuple[Any, Any]] = {}
         for layer in wanted:
             if "a" in wanted[layer] and layer not in self._under_way:
@@ -181,7 +180,7 @@ class Cluster:
                 row = packed(layer.statistics[-1], sums.outputs[layer]) * (1.0 / loss_gradient**2)
                 waiting[layer] = row, self._reduce(row, self.owner_of[layer])
         targets = self._sum(sums.number)
-        found, nothing = {}, (None, None)
+        found, nothing = Statistics(), (None, None)
         for layer in wanted:
             inputs, earlier = self._under_way.pop(layer, nothing)
             row, work = waiting.get(layer, nothing)

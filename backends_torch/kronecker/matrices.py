@@ -11,8 +11,7 @@ from torch import Tensor
 
 from hessiod.backends import kernels
 from hessiod.backends_torch import namespace as xp
-from hessiod.backends_torch.arrays import DTYPES, Arrays
-from hessiod.backends_torch.plans import same
+from hessiod.backends_torch.arrays import DTYPES, Arrays, room_for, same
 from hessiod.core.kronecker import factors, inverses
 
 KINDS = {torch.float32: 0, torch.float64: 1}
@@ -89,8 +88,8 @@ class Together:
         self.table = array("q")
 
     def __call__(
-        self, layers: Sequence[Any], inverses: Sequence[Inverses], grads: Sequence[Tensor]
-    ) -> tuple[Sequence[Tensor], list[float]] | None:
+        self, layers: Sequence[Any], inverses: Sequence[Inverses], grads: Arrays
+    ) -> tuple[Arrays, list[float]] | None:
         """The natural gradients and ``<V, grad>`` of the layers' slots; None where compiled products do not take these.
 
         Args:
@@ -103,12 +102,11 @@ class Together:
         blocks = [block for pair in inverses for part in pair for block in part]
         if not (same(blocks, self.blocks) and same(layers, self.layers)):
             self._look(layers, inverses, blocks)
-        given = Arrays(grads)
-        if given.layouts[2] != self.dtypes or not taken(given):
+        if grads.layouts[2] != self.dtypes or not taken(grads):
             return None
-        found = Arrays(list(map(torch.empty_like, grads)))
-        places = Arrays(blocks).addresses, given.addresses, found.addresses
-        return found.tensors, kernels.natural_gradients(self.table, *places, torch.get_num_threads())
+        found = room_for(grads)
+        places = Arrays(blocks).addresses, grads.addresses, found.addresses
+        return found, kernels.natural_gradients(self.table, *places, torch.get_num_threads())
 
     def _look(self, layers: Sequence[Any], inverses: Sequence[Inverses], blocks: list[Tensor]) -> None:
         """Work out the table, and the dtypes that gradients have to have; None if the inverses are not such."""

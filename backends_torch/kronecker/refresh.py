@@ -10,6 +10,7 @@ from torch import Tensor
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.averages import Averages
 from hessiod.backends_torch.kronecker.discover import AnyLayer
+from hessiod.backends_torch.kronecker.sums import Statistics
 
 New = dict[AnyLayer, dict[str, Any]]
 
@@ -18,7 +19,7 @@ def refreshed(
     policy: Any,
     layers: Sequence[AnyLayer],
     states: Any,
-    found: Mapping[AnyLayer, dict[str, Tensor]],
+    found: Statistics,
     step: int,
     group: Mapping[str, Any],
 ) -> New:
@@ -27,7 +28,7 @@ def refreshed(
         return {}
     chosen = layers if policy.inverts(step, group) else [layer for layer in layers if layer in found]
     settings = blocks.Settings(group["damping"], group["inverse"], group["block_size"])
-    fresh, factors, averages = New(), dict[AnyLayer, tuple[Tensor, Tensor]](), Averages()
+    fresh, factors, averages = New(), dict[AnyLayer, tuple[Tensor, Tensor]](), Averages(found.arrays)
     for layer in chosen:
         state = states[layer]
         new, invert = policy.fold(layer, state, found.get(layer, {}), step, group, averages.put_off)

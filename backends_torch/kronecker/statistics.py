@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from torch import Tensor
-
 from hessiod.backends_torch.kronecker.discover import AnyLayer
+from hessiod.backends_torch.kronecker.sums import Statistics
 from hessiod.core.errors import InvalidState
 
 
-def statistics_of(
-    optimizer: Any, wanted: Mapping[AnyLayer, tuple[str, ...]], scale: float
-) -> dict[AnyLayer, dict[str, Tensor]]:
+def statistics_of(optimizer: Any, wanted: Mapping[AnyLayer, tuple[str, ...]], scale: float) -> Statistics:
     """The statistics that this step wants: of this process's layers, if there are several.
 
     ``scale`` is that of a GradScaler which leaves it to the optimizer.
     """
     if not wanted:
-        return {}
+        return Statistics()
     sums = optimizer._capture.sums
     for layer in wanted:
         if layer not in sums.outputs:

@@ -34,20 +34,18 @@ def take_step(optimizer: Any) -> None:
     found = statistics_of(optimizer, wanted, scale)
     grads = ranks.average_gradients(wide(raw, scale))
     seen = grads if ranks.spread else raw
-    parts: Any = dict(enumerate(part for statistics in found.values() for part in statistics.values()))
-    first = [param for members in work if wanted or not groups[members.group]["covered"] for param in members.params]
-    looked_at = Arrays([seen[param] for param in first if param in seen])
-    if not ranks.agreed(lambda: optimizer._finite([looked_at], parts) or None):
+    first = [members for members in work if wanted or not groups[members.group]["covered"]]
+    entering = [members.along(seen).grads if ranks.spread else members.grads for members in first]
+    if not ranks.agreed(lambda: optimizer._finite(entering, found.arrays) or None):
         return
     now = optimizer.steps + 1
     fresh = ranks.agreed(lambda: refreshed(optimizer.policy, ranks.own, optimizer._states, found, now, groups[0])) or {}
     rates = [float(group["lr"]) for group in groups]
-    directions = directions_with(optimizer, grads, fresh, rates)
-    ways = {**grads, **directions.found}
-    moves = [members.along(ways) for members in work]
+    directions = directions_with(optimizer, grads, fresh, rates, [members.grads for members in work])
+    moves = directions.along(work, grads)
     change = ranks.total(directions.change_along(moves, grads, rates))
     nu = trust_scale(change, groups[0]["kl_clip"])
-    usable = ranks.agreed(lambda: usable_scale(optimizer, seen, directions.found, nu))
+    usable = ranks.agreed(lambda: usable_scale(optimizer, seen, directions, nu))
     if usable is None:
         return
     for layer, new in fresh.items():
@@ -75,7 +73,11 @@ def settings_now(optimizer: Any) -> list[Any]:
 
 
 def directions_with(
-    optimizer: Any, grads: Mapping[Tensor, Tensor], fresh: Mapping[AnyLayer, Mapping[str, Any]], rates: list[float]
+    optimizer: Any,
+    grads: Mapping[Tensor, Tensor],
+    fresh: Mapping[AnyLayer, Mapping[str, Any]],
+    rates: list[float],
+    before: list[Arrays],
 ) -> Directions:
     """The directions, with new entries of the layers' state in the place of those that there are."""
     states = optimizer._states
@@ -83,19 +85,17 @@ def directions_with(
     def state_of(layer: AnyLayer) -> Mapping[str, Any]:
         return {**states[layer], **fresh[layer]} if layer in fresh else states[layer]
 
-    return optimizer._natural(grads, state_of, optimizer.param_groups[0]["damping"], rates)
+    return optimizer._natural(grads, state_of, optimizer.param_groups[0]["damping"], rates, before)
 
 
-def usable_scale(
-    optimizer: Any, grads: Mapping[Tensor, Tensor], directions: Mapping[Tensor, Tensor], nu: float
-) -> float | None:
+def usable_scale(optimizer: Any, grads: Mapping[Tensor, Tensor], directions: Directions, nu: float) -> float | None:
     """What directions are multiplied by; an error if one is not finite, or None if passing over was chosen."""
     choice = optimizer.param_groups[0]["nonfinite"]
     if nu > 0 or choice == "ignore":
         return nu
     if not optimizer._finite([Arrays(list(grads.values()))], None):
         return None
-    param = first_unusable(directions)
+    param = first_unusable(directions.found)
     if param is None:
         return 0.0  # finite directions so long that their inner product is not
     if choice == "skip":

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
 from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.layers import Seen
+from hessiod.backends_torch.kronecker.sweeps import swept
 from hessiod.core.kronecker import factors
+from hessiod.core.rule import Kernel
+
+
+def scaled(xp: Any, total: Any, *, scale: float) -> tuple[Any]:
+    """A factor, in the place of the sum."""
+    return (factors.scaled(xp, total, scale=scale),)
+
+
+def as_it_is(*, scale: float) -> dict[str, float]:
+    """The scalar of :func:`~hessiod.core.kronecker.factors.scaled`."""
+    return {"scale": scale}
+
+
+KERNEL = Kernel(scaled, as_it_is, ("total",), ("total",))
+
+
+class Statistics(dict[AnyLayer, dict[str, Tensor]]):
+    """A, G or the unit-wise sums of a step, by layer and name."""
+
+    @cached_property
+    def arrays(self) -> Arrays:
+        """All of them; nothing is added any more."""
+        return Arrays([part for parts in self.values() for part in parts.values()])
 
 
 class Sums:
@@ -36,16 +65,22 @@ class Sums:
         self.inputs[layer] = total + seen.total, rows + seen.rows
         self.outputs[layer] = self.outputs[layer] + output
 
-    def statistics(self, layer: AnyLayer, names: tuple[str, ...], loss_gradient: float) -> dict[str, Tensor]:
-        """A, G or the unit-wise sums of a layer that was seen."""
-        found = dict[str, Tensor]()
-        for name in names:
-            if name == "a":
-                total, rows = self.inputs[layer]
-                found[name] = factors.input_factor(xp, total, inverse_rows=1.0 / max(rows, 1))
-            else:
-                scalars = factors.gradient_scale(targets=self.number, loss_gradient=loss_gradient)
-                found[name] = factors.gradient_factor(xp, self.outputs[layer], **scalars)
+    def statistics(self, wanted: Mapping[AnyLayer, tuple[str, ...]], loss_gradient: float) -> Statistics:
+        """Those of layers that were seen, in the memory of their sums: each is there to be had once."""
+        found, scales = Statistics(), list[dict[str, float]]()
+        of_outputs = factors.gradient_scale(targets=self.number, loss_gradient=loss_gradient)
+        for layer, names in wanted.items():
+            found[layer] = own = dict[str, Tensor]()
+            for name in names:
+                if name == "a":
+                    own[name], rows = self.inputs.pop(layer)
+                    scales.append({"scale": 1.0 / max(rows, 1)})
+                else:
+                    own[name] = self.outputs.pop(layer)
+                    scales.append(of_outputs)
+        if not swept(KERNEL, [found.arrays], scales):
+            for total, scale in zip(found.arrays.tensors, scales, strict=True):
+                total.copy_(factors.scaled(xp, total, **scale))
         return found
 
     @property

@@ -31,9 +31,14 @@ def second_moment(xp, rows):
     return xp.matmul(xp.transpose(rows), rows)
 
 
+def scaled(xp, total, *, scale):
+    """A factor from a second moment: what both factors are."""
+    return scale * total
+
+
 def input_factor(xp, total, *, inverse_rows):
     """A from the second moment of inputs (a matrix, or an embedding's token counts) and ``1 / R``."""
-    return inverse_rows * total
+    return scaled(xp, total, scale=inverse_rows)
 
 
 def gradient_scale(*, targets, loss_gradient):
@@ -48,7 +53,7 @@ def gradient_scale(*, targets, loss_gradient):
 
 def gradient_factor(xp, total, *, scale):
     """G from the second moment of output gradients and :func:`gradient_scale`."""
-    return scale * total
+    return scaled(xp, total, scale=scale)
 
 
 def average_scalars(*, decay, refreshes):

@@ -13,6 +13,7 @@ from hessiod.backends_torch.kronecker.attention import attend
 from hessiod.backends_torch.kronecker.discover import discover, layers_of
 from hessiod.backends_torch.kronecker.layers import Layer
 from hessiod.backends_torch.kronecker.statistics import statistics_of
+from hessiod.core.errors import InvalidState
 from hessiod.torch import KFAC
 
 F64 = torch.float64
@@ -104,7 +105,7 @@ def test_sampled_targets_give_the_fisher_matrix_of_the_model():
         opt = optimizer(model, fisher="monte-carlo", seed=seed)
         logits = model(x)
         opt.update_curvature(loss=F.cross_entropy(logits, y), logits=logits)
-        total += opt._capture.sums.statistics(opt.layers[0], ("a", "g"), 1.0)["g"] / 400
+        total += opt._capture.sums.statistics({opt.layers[0]: ("g",)}, 1.0)[opt.layers[0]]["g"] / 400
     p = torch.softmax(model(x), 1).detach()
     expected = torch.diag(p.mean(0)) - p.T @ p / 64
     assert (total - expected).abs().max() < 4 * 0.5 / (400 * 64) ** 0.5
@@ -116,7 +117,7 @@ def test_a_squared_error_has_the_identity_for_g():
     opt = optimizer(model, fisher="monte-carlo", likelihood="gaussian", reduction="batchmean")
     out = model(x)
     opt.update_curvature(loss=out.square().sum() / 2 / 4096, logits=out)
-    g = opt._capture.sums.statistics(opt.layers[0], ("a", "g"), 1.0)["g"]
+    g = opt._capture.sums.statistics({opt.layers[0]: ("g",)}, 1.0)[opt.layers[0]]["g"]
     assert (g - torch.eye(2)).abs().max() < 4 * 2**0.5 / 4096**0.5
 
 
@@ -242,6 +243,11 @@ def test_a_layer_used_twice_adds_up_its_uses():
     rows = torch.cat([torch.cat([part, torch.ones(8, 1, dtype=F64)], 1) for part in (x, hidden)])
     torch.testing.assert_close(found["a"], rows.T @ rows / 16)
     assert len(opt.layers) == 1
+    gathered(twice, opt, x, y)
+    with pytest.raises(InvalidState, match="was not seen"):  # they are there once, and in the place of their sums
+        opt.step()
+    opt.zero_grad()
+    F.cross_entropy(twice(x), y).backward()
     opt.step()
 
 
