@@ -140,7 +140,7 @@ class Capture:
         return self._observed(layer, module, x, output)
 
     def _observed(self, layer: AnyLayer, module: nn.Module, x: Tensor, output: Tensor) -> Tensor:
-        if not self._gathers() or not output.requires_grad or layer not in self.due():
+        if layer not in self.due() or self.paused or not (output.requires_grad and torch.is_grad_enabled()):
             return output
         if output._is_view():  # an in-place operation on a view would take its place in the graph away
             output = output.clone()

@@ -97,7 +97,7 @@ class Together:
             inverses: each one's.
             grads: of their slots, one layer after another.
         """
-        if not layers or not kernels.matrices_available():
+        if not layers:
             return None
         blocks = [block for pair in inverses for part in pair for block in part]
         if not (same(blocks, self.blocks) and same(layers, self.layers)):
@@ -109,9 +109,9 @@ class Together:
         return found, kernels.natural_gradients(self.table, *places, torch.get_num_threads())
 
     def _look(self, layers: Sequence[Any], inverses: Sequence[Inverses], blocks: list[Tensor]) -> None:
-        """Work out the table, and the dtypes that gradients have to have; None if the inverses are not such."""
+        """Work out the table, and the dtypes that gradients have to have; None if products do not take the inverses."""
         self.layers, self.blocks, self.dtypes = list(layers), blocks, None
-        if not taken(Arrays(blocks)):
+        if not (kernels.matrices_available() and taken(Arrays(blocks))):
             return
         dtypes, first_a = list[torch.dtype](), 0
         self.table = array("q")

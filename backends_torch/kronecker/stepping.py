@@ -26,8 +26,7 @@ def take_step(optimizer: Any) -> None:
     work, ranks, groups = optimizer._work(), optimizer._ranks, optimizer.param_groups
     if not work:
         raise InvalidState("step: no parameter has a gradient; call loss.backward() first")
-    values = [optimizer.checked_values(group) for group in groups]
-    look_at_settings(optimizer)
+    values = values_looked_at(optimizer)
     scale = vars(optimizer).get("grad_scale")
     scale, raw = 1.0 if scale is None else float(scale), dict(pair for members in work for pair in members.pairs())
     wanted = optimizer._due.among(raw)
@@ -36,7 +35,7 @@ def take_step(optimizer: Any) -> None:
     seen = grads if ranks.spread else raw
     first = [members for members in work if wanted or not groups[members.group]["covered"]]
     entering = [members.along(seen).grads if ranks.spread else members.grads for members in first]
-    if not ranks.agreed(lambda: optimizer._finite(entering, found.arrays) or None):
+    if not ranks.agreed(lambda: optimizer._finite(entering, found.arrays if found else None) or None):
         return
     now = optimizer.steps + 1
     fresh = ranks.agreed(lambda: refreshed(optimizer.policy, ranks.own, optimizer._states, found, now, groups[0])) or {}
@@ -59,12 +58,18 @@ def take_step(optimizer: Any) -> None:
         group["step"] += 1
 
 
-def look_at_settings(optimizer: Any) -> None:
-    """Check the settings if they are not those of the last step: schedulers and users change them in place."""
-    now = settings_now(optimizer)
+def values_looked_at(optimizer: Any) -> list[dict[str, Any]]:
+    """What each group's kernels see; all settings are checked if they are not those of the last step.
+
+    Schedulers and users change them in place.
+    """
+    values = [optimizer.values_of(group) for group in optimizer.param_groups]
+    now = [settings_now(optimizer), values]
     if now != optimizer._checked:
+        values = list(map(optimizer.checked_values, optimizer.param_groups))
         check_settings(optimizer.param_groups[0], ())
         optimizer._checked = now
+    return values
 
 
 def settings_now(optimizer: Any) -> list[Any]:
