@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hessiod.backends.kernels.matrices import damped_inverse, natural_gradients, second_moment
+from hessiod.backends.kernels.matrices import damped_inverse, natural_gradients, second_moment, second_moments
 from hessiod.backends.numpy import namespace as xp
 from hessiod.core.kronecker import factors, precondition
 
@@ -32,6 +32,21 @@ def test_second_moments_are_those_of_float64(dtype, ones):
         assert np.array_equal(found, found.T)
         assert np.array_equal(found, moment(x, ones=ones, threads=2))
     assert not moment(np.ones((0, 3), dtype), ones=ones).any()
+
+
+@pytest.mark.parametrize(
+    "shapes", [[(5, 7), (256, 32), (0, 3)], [(40, 130), (600, 400), (9, 1)]], ids=["small", "large"]
+)
+def test_second_moments_of_many_are_those_of_each_with_any_threads(shapes):
+    """Small ones are shared out between threads; of large ones each has all threads."""
+    generator = np.random.default_rng(3)
+    rows = [generator.standard_normal(shape).astype(DTYPES[place % 2]) for place, shape in enumerate(shapes)]
+    table = [number for part in rows for number in (DTYPES.index(part.dtype.name), *part.shape)]
+    for threads in (1, 2):
+        found = [np.full((part.shape[1],) * 2, np.nan, part.dtype) for part in rows]
+        second_moments(table, [part.ctypes.data for part in rows], [part.ctypes.data for part in found], threads)
+        for part, ours in zip(rows, found, strict=True):
+            assert np.array_equal(ours, moment(part, ones=False))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from hessiod.backends.numpy import namespace as on_numpy
+from hessiod.backends_torch import draws
 from hessiod.backends_torch import namespace as on_torch
 from hessiod.backends_torch.draws import words
 from hessiod.core import philox
@@ -63,6 +64,19 @@ def test_uniforms_are_bit_equal_to_numpys(shape):
     found = philox.uniforms(on_torch, torch.zeros(shape), seed=1, step=2, index=3, sample=4)
     assert found.dtype == torch.float32
     np.testing.assert_array_equal(found.numpy(), expected)
+
+
+@pytest.mark.parametrize("choice", ["compiled", "eager"])
+def test_uniforms_from_the_generated_kernel_are_the_whole_batchs_at_any_place(choice, monkeypatch):
+    """Also from a place beyond 2^32 blocks on, with two threads, and of logits in float64."""
+    monkeypatch.setenv("HESSIOD_KERNELS", choice)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for first in (0, 1, 6, 2**35 + 3):
+        for shape, seed in (((), 0), ((0,), 1), ((7, 3), -1), ((300_001,), 2**63 + 5)):
+            drawn = dict(seed=seed, step=2**31 + 1, sample=3, first=first)
+            found = draws.uniforms(on_torch, torch.zeros(shape, dtype=torch.float64), **drawn)
+            assert found.dtype == torch.float32
+            np.testing.assert_array_equal(found.numpy(), philox.uniforms(on_numpy, np.zeros(shape), **drawn))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
