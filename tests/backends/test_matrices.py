@@ -35,10 +35,10 @@ def test_second_moments_are_those_of_float64(dtype, ones):
 
 
 @pytest.mark.parametrize(
-    "shapes", [[(5, 7), (256, 32), (0, 3)], [(40, 130), (600, 400), (9, 1)]], ids=["small", "large"]
+    "shapes", [[(256, 300), (5, 7), (257, 290), (0, 3)], [(40, 130), (600, 400), (9, 1)]], ids=["shared out", "by all"]
 )
 def test_second_moments_of_many_are_those_of_each_with_any_threads(shapes):
-    """Small ones are shared out between threads; of large ones each has all threads."""
+    """Those that are too small for two threads are shared out; where one is not, each has all threads."""
     generator = np.random.default_rng(3)
     rows = [generator.standard_normal(shape).astype(DTYPES[place % 2]) for place, shape in enumerate(shapes)]
     table = [number for part in rows for number in (DTYPES.index(part.dtype.name), *part.shape)]
