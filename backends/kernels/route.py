@@ -12,6 +12,7 @@ import numpy as np
 from hessiod.backends.half import packed, unpacked
 from hessiod.backends.kernels.library import DTYPED, compiled
 from hessiod.core.rule import Kernel
+from hessiod.core.trace import result_count
 
 
 @cache
@@ -37,7 +38,8 @@ def run(function: Callable[..., Any], arrays: Sequence[np.ndarray], scalars: Map
     >>> run(halved, [np.array([2.0, -4.0])], {"half": 0.5})[0]
     array([ 1., -2.])
     """
-    kernel = kernel_for(function, arrays, scalars)
+    operands = [f"operand{place}" for place in range(len(arrays))]
+    kernel = out_of_place(function, len(arrays), tuple(scalars), result_count(function, operands, tuple(scalars)))
     dtype = str(arrays[0].dtype)
     sweep = compiled((kernel,), dtype, dtype, dtype)
     given = [np.array(array, order="C", copy=True) for array in arrays]
@@ -77,11 +79,3 @@ def move(
 def threads(size: int) -> int:
     """Two threads where there is work for two: results do not depend on it, and starting them takes longer."""
     return 2 if size > 2**16 else 1
-
-
-def kernel_for(function: Callable[..., Any], arrays: Sequence[Any], scalars: Mapping[str, float]) -> Kernel:
-    """The kernel of a function, which says how many results it has when it runs on empty arrays."""
-    from hessiod.backends.numpy import run as run_numpy
-
-    results = len(run_numpy(function, [np.zeros(1, np.float32)] * len(arrays), scalars))
-    return out_of_place(function, len(arrays), tuple(scalars), results)

@@ -10,7 +10,7 @@ A kernel's mathematics therefore stands once, in the rule; C++, Triton and ONNX 
 from hessiod.core.trace.graph import Graph, Node, evaluate
 from hessiod.core.trace.passes import Pass, passes, traffic
 from hessiod.core.trace.program import GRAD_SCALE, Program
-from hessiod.core.trace.tracing import trace, trace_function
+from hessiod.core.trace.tracing import result_count, trace, trace_function
 
 __all__ = [
     "GRAD_SCALE",
@@ -20,6 +20,7 @@ __all__ = [
     "Program",
     "evaluate",
     "passes",
+    "result_count",
     "trace",
     "trace_function",
     "traffic",

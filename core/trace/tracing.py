@@ -70,15 +70,31 @@ def trace_function(
     >>> [node.op for node in trace_function(halved, ("x",), ("half",), ("y",)).nodes]
     ['operand', 'scalar', 'mul', 'abs']
     """
+    tape, written = recorded(function, operands, scalars, name, rank)
+    if len(written) != len(results):
+        raise tape.refusal(f"returns {len(written)} results", f"{len(results)}: {', '.join(results)}")
+    return _needed(tape.nodes, tuple(operands), tuple(scalars), tuple(zip(results, written, strict=True)))
+
+
+def result_count(function: Callable[..., Any], operands: Sequence[str], scalars: Sequence[str]) -> int:
+    """How many arrays ``function(xp, *operands, **scalars)`` returns.
+
+    >>> result_count(lambda xp, x: (x, xp.abs(x)), ("x",), ())
+    2
+    """
+    return len(recorded(function, operands, scalars)[1])
+
+
+def recorded(
+    function: Callable[..., Any], operands: Sequence[str], scalars: Sequence[str], name: str = "", rank: str = ARRAY
+) -> tuple[Tape, list[int]]:
+    """Everything that a function does with symbols, and the places of its results."""
     tape = Tape(name or function.__name__)
     arrays = [tape.write(Node("operand", (), rank, FLOAT, name=operand)) for operand in operands]
     numbers = {scalar: tape.write(Node("scalar", (), SCALAR, FLOAT, name=scalar)) for scalar in scalars}
     namespace = MatrixNamespace(tape) if rank == MATRIX else SymbolicNamespace(tape)
     found = function(namespace, *arrays, **numbers)
-    written = [tape.symbol(result).place for result in (found if isinstance(found, tuple) else (found,))]
-    if len(written) != len(results):
-        raise tape.refusal(f"returns {len(written)} results", f"{len(results)}: {', '.join(results)}")
-    return _needed(tape.nodes, tuple(operands), tuple(scalars), tuple(zip(results, written, strict=True)))
+    return tape, [tape.symbol(result).place for result in (found if isinstance(found, tuple) else (found,))]
 
 
 @cache
