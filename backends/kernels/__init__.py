@@ -26,6 +26,7 @@ from hessiod.backends.kernels.library import (
 )
 from hessiod.backends.kernels.matrices import (
     damped_inverse,
+    damped_inverses,
     natural_gradients,
     products,
     second_moment,
@@ -41,6 +42,7 @@ __all__ = [
     "available",
     "choice",
     "damped_inverse",
+    "damped_inverses",
     "first_nonfinite",
     "inner_products",
     "matrices_available",

@@ -182,11 +182,13 @@ template <class T> bool swept(Index n, T* a) {
   return true;
 }
 
+inline double work_of_step(Index n) { return 0.5 * double(STEP) * double(n) * double(n); }
+
 // The same in blocks, on the upper triangle: of a symmetric matrix no pivots need be looked for (Peters and Wilkinson,
 // 1975), and nearly all of the work is products. With P the block's inverse and L its columns,
 //   block <- -P,   its columns <- L P,   the others <- others - L P L',   which after all blocks is minus the inverse.
 template <class T> bool inverted(Index n, T* a, Index threads) {
-  threads = worth(0.5 * double(STEP) * double(n) * double(n), threads);
+  threads = worth(work_of_step(n), threads);
   std::vector<T> right(n * STEP), across(n * STEP);  // - L P by rows, and L' by rows
   T block[STEP * STEP], columns[STEP * STEP];
   for (Index start = 0; start < n; start += STEP) {
@@ -327,6 +329,23 @@ extern "C" void hessiod_inverse(Index kind, Index n, const void* factor, Index r
     inverse(n, static_cast<const float*>(factor), row, float(damping), static_cast<float*>(found), threads);
   else
     inverse(n, static_cast<const double*>(factor), row, damping, static_cast<double*>(found), threads);
+}
+
+struct Factor { Index kind, size, row; };
+
+// Many of them: those too small for several threads are shared out.
+extern "C" void hessiod_inverses(Index count, const Factor* factors, const void* const* given, const double* dampings,
+                                 void* const* found, Index threads) {
+  double all = 0, largest = 0;
+  for (Index place = 0; place < count; ++place) {
+    const double size = double(factors[place].size);
+    all += 0.5 * size * size * size, largest = std::max(largest, work_of_step(factors[place].size));
+  }
+  const Index across = worth(largest, threads) > 1 ? 1 : worth(all, threads);
+#pragma omp parallel for schedule(dynamic) num_threads(across) if (across > 1)
+  for (Index place = 0; place < count; ++place)
+    hessiod_inverse(factors[place].kind, factors[place].size, given[place], factors[place].row, dampings[place],
+                    found[place], across > 1 ? 1 : threads);
 }
 
 // products are <V, grad> of each gradient, all zero before. They do not depend on threads.

@@ -14,7 +14,7 @@ FIELDS = 9
 """Numbers that describe a layer to :func:`natural_gradients`."""
 
 ROWS = 3
-"""Numbers that describe rows to :func:`second_moments`."""
+"""Numbers that describe rows to :func:`second_moments`, and a factor to :func:`damped_inverses`."""
 
 
 @cache
@@ -28,6 +28,8 @@ def products() -> ctypes.CDLL:
     library.hessiod_moments.restype = None
     library.hessiod_inverse.argtypes = [count, count, pointers, count, ctypes.c_double, pointers, count]
     library.hessiod_inverse.restype = None
+    library.hessiod_inverses.argtypes = [count, *[pointers] * 4, count]
+    library.hessiod_inverses.restype = None
     library.hessiod_natural.argtypes = [count, *[pointers] * 5, count]
     library.hessiod_natural.restype = None
     return library
@@ -84,6 +86,29 @@ def damped_inverse(size: int, factor: int, row: int, damping: float, found: int,
     [0.666667, -0.333333, -0.333333, 0.666667]
     """
     products().hessiod_inverse(cpp.KINDS[dtype], size, factor, row, damping, found, threads)
+
+
+def damped_inverses(
+    factors: Sequence[int], pointers: Sequence[int], dampings: Sequence[float], found: Sequence[int], threads: int
+) -> None:
+    """:func:`damped_inverse` of many factors.
+
+    Args:
+        factors: for each 0 for float32 or 1 for float64, its size, and how many entries its rows lie apart.
+        pointers: their addresses.
+        dampings: what each gets of the identity.
+        found: addresses of the results.
+        threads: how many share the work.
+
+    >>> a, found = array("d", [1.0, 1.0, 1.0, 1.0]), array("d", bytes(40))
+    >>> start, to = a.buffer_info()[0], found.buffer_info()[0]
+    >>> damped_inverses([1, 2, 2, 1, 1, 2], [start, start], [1.0, 3.0], [to, to + 32], threads=1)
+    >>> [round(entry, 6) for entry in found]
+    [0.666667, -0.333333, -0.333333, 0.666667, 0.25]
+    """
+    given, to, numbers, added = table(pointers), table(found), table(factors), array("d", dampings)
+    places = [values.buffer_info()[0] for values in (numbers, given, added, to)]
+    products().hessiod_inverses(len(pointers), *places, threads)
 
 
 def natural_gradients(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.fast import first_nonfinite
 from hessiod.backends_torch.kronecker.discover import AnyLayer
-from hessiod.backends_torch.kronecker.matrices import INVERSES
+from hessiod.backends_torch.kronecker.matrices import INVERSES, cholesky_inverses
 from hessiod.backends_torch.kronecker.norms import Norm
 from hessiod.core.errors import InvalidState, NonFinite
 from hessiod.core.kronecker import damping as damp
@@ -38,12 +39,24 @@ def damped_inverses(factors: Factors, settings: Settings) -> dict[Any, dict[str,
     """For each layer with its A and G the inverses in blocks, with pi-corrected factored damping."""
     inverse, block, found = INVERSES[settings.inverse], settings.block_size, dict[Any, dict[str, Any]]()
     added = factored(factors, settings.damping)
+    together = at_once(factors, added, block) if settings.inverse == "cholesky" else {}
     for layer, (a, g) in factors.items():
-        added_a, added_g = added[layer]
-        inverse_a = layer.inverse_a(a, added_a, inverse, block)
-        inverse_g = block_inverses(xp, g, added_g, inverse=inverse, block=block)
+        if layer in together:
+            inverse_a, inverse_g = together[layer]
+        else:
+            added_a, added_g = added[layer]
+            inverse_a = layer.inverse_a(a, added_a, inverse, block)
+            inverse_g = block_inverses(xp, g, added_g, inverse=inverse, block=block)
         found[layer] = {"inverse_a": inverse_a, "inverse_g": inverse_g, "damping": settings.damping}
     return found
+
+
+def at_once(factors: Factors, added: Factors, block: int | None) -> dict[Any, tuple[list[Tensor], list[Tensor]]]:
+    """The inverses of layers that are one matrix, if compiled code takes all of these."""
+    layers = [layer for layer in factors if layer.one_matrix]
+    matrices, dampings = ([part for layer in layers for part in of[layer]] for of in (factors, added))
+    found = cholesky_inverses(matrices, dampings, block)
+    return {} if found is None else dict(zip(layers, zip(found[::2], found[1::2], strict=True), strict=True))
 
 
 def factored(factors: Factors, damping: float) -> dict[Any, tuple[Tensor, Tensor]]:
@@ -55,17 +68,20 @@ def factored(factors: Factors, damping: float) -> dict[Any, tuple[Tensor, Tensor
     found = dict[Any, tuple[Tensor, Tensor]]()
     for layers in alike.values():
         of_a, of_g = (torch.stack(parts) for parts in zip(*map(traces.__getitem__, layers), strict=True))
-        sizes = of_a.new_tensor([layer.shape for layer in layers]).T.reshape(2, -1, *[1] * (of_a.dim() - 1))
-        added = by_numpy(damp.factored, of_a, of_g, sizes[1], sizes[0], **damp.root_scalars(damping=damping))
+        added = added_by([layer.shape for layer in layers], of_a, of_g, damping)
         found.update(zip(layers, zip(*map(torch.unbind, added), strict=True), strict=True))
     return found
 
 
-def by_numpy(function: Callable[..., tuple[Any, ...]], *arrays: Tensor, **scalars: float) -> list[Tensor]:
-    """A function of core/ on a few numbers: on the CPU numpy's calls take a fifth of the time, and round the same."""
-    if not all(array.is_cpu for array in arrays):
-        return list(function(xp, *arrays, **scalars))
-    return list(map(torch.from_numpy, function(on_host, *map(Tensor.numpy, arrays), **scalars)))
+def added_by(shapes: Sequence[Sequence[int]], of_a: Tensor, of_g: Tensor, damping: float) -> list[Tensor]:
+    """The same of stacked traces: on the CPU by numpy, which takes a third of the time of torch, and rounds the same."""
+    root, axes = damp.root_scalars(damping=damping), (2, -1, *[1] * (of_a.dim() - 1))
+    if not of_a.is_cpu:
+        sizes = of_a.new_tensor(shapes).T.reshape(axes)
+        return list(damp.factored(xp, of_a, of_g, sizes[1], sizes[0], **root))
+    traces = of_a.numpy(), of_g.numpy()
+    g, a = np.array(shapes, traces[0].dtype).T.reshape(axes)
+    return list(map(torch.from_numpy, damp.factored(on_host, *traces, a, g, **root)))
 
 
 def inverted(factors: Factors, settings: Settings) -> dict[Any, dict[str, Any]]:

@@ -70,6 +70,28 @@ def cholesky_inverse(xp: Any, factor: Tensor, damping: Tensor) -> Tensor:
     return found
 
 
+def cholesky_inverses(
+    factors: Sequence[Tensor], dampings: Sequence[Tensor], block: int | None
+) -> list[list[Tensor]] | None:
+    """The damped inverses of each factor in blocks, by one call; None where compiled code does not take all of them."""
+    given = Arrays(factors)
+    if not (factors and kernels.matrices_available() and taken(given)):
+        return None
+    numbers, places, added, found = list[int](), list[int](), list[float](), list[list[Tensor]]()
+    values = torch.stack(list(dampings)).flatten().tolist()
+    for factor, dtype, address, damping in zip(factors, given.layouts[2], given.addresses, values, strict=True):
+        size = factor.shape[0]
+        bounds = inverses.block_bounds(size, block)
+        for start, stop in bounds:
+            numbers += (KINDS[dtype], stop - start, size)
+            places.append(address + start * (size + 1) * dtype.itemsize)
+            added.append(damping)
+        found.append([factor.new_empty((stop - start, stop - start)) for start, stop in bounds])
+    results = array("q", [part.data_ptr() for parts in found for part in parts])
+    kernels.damped_inverses(numbers, places, added, results, torch.get_num_threads())
+    return found
+
+
 def is_taken(matrix: Tensor) -> bool:
     """Whether compiled code takes a matrix, if its rows are dense."""
     plain = type(matrix) is Tensor and matrix.is_cpu and matrix.dtype in KINDS and not matrix.is_neg()

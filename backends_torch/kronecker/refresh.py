@@ -38,6 +38,6 @@ def refreshed(
         if new:
             fresh[layer] = new
     averages.finish()
-    for layer, inverses in blocks.inverted(factors, settings).items():
+    for layer, inverses in blocks.inverted(factors, settings).items() if factors else ():
         fresh[layer] = {**fresh.get(layer, {}), **inverses}
     return fresh
