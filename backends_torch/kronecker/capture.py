@@ -80,6 +80,7 @@ class Capture:
         )
         self.by_module = {(module, layer.label): layer for layer in layers for module in layer.modules}
         self.hooked: dict[nn.Module, Any] = {}
+        self.hook = Hook(self, "forward")
         self.forget()
         model.register_forward_pre_hook(Hook(self, "model_starts"))
         if self.attentions or empirical:
@@ -101,14 +102,14 @@ class Capture:
         for module in self.hooked.keys() - wanted:
             self.hooked.pop(module).remove()
         for module in wanted - self.hooked.keys():
-            self.hooked[module] = module.register_forward_hook(Hook(self, "forward"), with_kwargs=True)
+            self.hooked[module] = module.register_forward_hook(self.hook, with_kwargs=True)
 
     # Hooks
 
     def model_starts(self, model: nn.Module, arguments: Any) -> None:
         """Hook the layers, and put attention's projections in the open."""
         self.arm()
-        for module in self.attentions if self._gathers() else ():
+        for module in self.attentions if self.attentions and self._gathers() else ():
             vars(module)["forward"] = attend(module, self._observer(module))
 
     def model_ends(self, model: nn.Module, arguments: Any, output: Any) -> None:

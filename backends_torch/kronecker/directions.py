@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from math import isfinite
-from operator import attrgetter, is_not, mul
+from operator import is_not, mul
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hessiod.backends_torch.arrays import Arrays, looked_at, same
+from hessiod.backends_torch.arrays import Arrays, same
 from hessiod.backends_torch.fast import Members, first_nonfinite, inner_products
 from hessiod.backends_torch.kronecker import blocks
 from hessiod.backends_torch.kronecker.discover import AnyLayer
@@ -79,16 +79,19 @@ class Matrices:
         self.groups = list(map(group_of.__getitem__, self.params))
         self.whole = all(slot.whole for slot in self.slots)
 
-    def along(self, grads: Grads) -> tuple[Matrices, Sequence[Tensor]]:
-        """Those that have a gradient, and their slots' gradients."""
+    def along(self, grads: Grads, work: Sequence[Members]) -> tuple[Matrices, Arrays]:
+        """Those that have a gradient, and their slots' gradients; ``work`` holds some of them, looked at already."""
+        for members in work if self.whole else ():
+            if same(members.params, self.params):  # nearly always
+                return self, members.grads
         found: list[Any] = list(map(grads.get, self.params))
         present = all(map(is_not, found, repeat(None)))
-        if present and self.whole:  # nearly always
-            return self, found
+        if present and self.whole:
+            return self, Arrays(found)
         chosen = self
         if not present:
             chosen = Matrices([layer for layer in self.layers if has_gradient(layer, grads)], self.group_of)
-        return chosen, gradients_of(chosen.slots, grads)
+        return chosen, Arrays(gradients_of(chosen.slots, grads))
 
 
 class NaturalGradients:
@@ -108,11 +111,11 @@ class NaturalGradients:
         state_of: Callable[[AnyLayer], Mapping[str, Any]],
         damping: float,
         rates: Sequence[float],
-        before: Sequence[Arrays] = (),
+        work: Sequence[Members] = (),
     ) -> Directions:
-        """The directions of all layers that have a parameter in ``grads``; some were looked at ``before``."""
+        """The directions of all layers that have a parameter in ``grads``; those in ``work`` were looked at already."""
         directions = Directions()
-        together = self._together(grads, state_of, directions, [rate * rate for rate in rates], before)
+        together = self._together(grads, state_of, directions, [rate * rate for rate in rates], work)
         for layer in self.others if together else self.layers:
             if has_gradient(layer, grads):
                 directions.unknown.update(layer.params)
@@ -127,13 +130,13 @@ class NaturalGradients:
         state_of: Callable[[AnyLayer], Any],
         directions: Directions,
         squares: Sequence[float],
-        before: Sequence[Arrays],
+        work: Sequence[Members],
     ) -> bool:
         """Add the directions of layers that are one matrix, if compiled products take all of them."""
-        matrices, given = self.matrices.along(grads)
+        matrices, given = self.matrices.along(grads, work)
         states = map(state_of, matrices.layers)
         inverses = [(state["inverse_a"], state["inverse_g"]) for state in states]
-        found = self.together(matrices.layers, inverses, looked_at(given, before))
+        found = self.together(matrices.layers, inverses, given)
         if found is None:
             return False
         ways, products = found
@@ -175,8 +178,8 @@ def first_unusable(directions: Mapping[Tensor, Tensor]) -> Tensor | None:
     return None if place is None else list(directions)[place]
 
 
-def wide(grads: dict[Tensor, Tensor], scale: float) -> dict[Tensor, Tensor]:
+def wide(grads: dict[Tensor, Tensor], work: Sequence[Members], scale: float) -> dict[Tensor, Tensor]:
     """Gradients in float32 or wider and without a GradScaler's ``scale``; the same mapping where they are so."""
-    if scale == 1 and all(dtype.itemsize >= 4 for dtype in set(map(attrgetter("dtype"), grads.values()))):
+    if scale == 1 and all(dtype.itemsize >= 4 for members in work for dtype in set(members.grads.layouts[2])):
         return grads
     return {param: widened(grad) if scale == 1 else widened(grad) * (1.0 / scale) for param, grad in grads.items()}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hessiod.backends.kronecker.settings import CHECKED, check_settings
 from hessiod.backends_torch.arrays import Arrays
-from hessiod.backends_torch.fast import advance
+from hessiod.backends_torch.fast import Members, advance
 from hessiod.backends_torch.kronecker.directions import Directions, first_unusable, trust_scale, wide
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.refresh import refreshed
@@ -31,7 +31,7 @@ def take_step(optimizer: Any) -> None:
     scale, raw = 1.0 if scale is None else float(scale), dict(pair for members in work for pair in members.pairs())
     wanted = optimizer._due.among(raw)
     found = statistics_of(optimizer, wanted, scale)
-    grads = ranks.average_gradients(wide(raw, scale))
+    grads = ranks.average_gradients(wide(raw, work, scale))
     seen = grads if ranks.spread else raw
     first = [members for members in work if wanted or not groups[members.group]["covered"]]
     entering = [members.along(seen).grads if ranks.spread else members.grads for members in first]
@@ -40,7 +40,7 @@ def take_step(optimizer: Any) -> None:
     now = optimizer.steps + 1
     fresh = ranks.agreed(lambda: refreshed(optimizer.policy, ranks.own, optimizer._states, found, now, groups[0])) or {}
     rates = [float(group["lr"]) for group in groups]
-    directions = directions_with(optimizer, grads, fresh, rates, [members.grads for members in work])
+    directions = directions_with(optimizer, grads, fresh, rates, work if grads is raw else [])
     moves = directions.along(work, grads)
     change = ranks.total(directions.change_along(moves, grads, rates))
     nu = trust_scale(change, groups[0]["kl_clip"])
@@ -82,7 +82,7 @@ def directions_with(
     grads: Mapping[Tensor, Tensor],
     fresh: Mapping[AnyLayer, Mapping[str, Any]],
     rates: list[float],
-    before: list[Arrays],
+    work: list[Members],
 ) -> Directions:
     """The directions, with new entries of the layers' state in the place of those that there are."""
     states = optimizer._states
@@ -90,7 +90,7 @@ def directions_with(
     def state_of(layer: AnyLayer) -> Mapping[str, Any]:
         return {**states[layer], **fresh[layer]} if layer in fresh else states[layer]
 
-    return optimizer._natural(grads, state_of, optimizer.param_groups[0]["damping"], rates, before)
+    return optimizer._natural(grads, state_of, optimizer.param_groups[0]["damping"], rates, work)
 
 
 def usable_scale(optimizer: Any, grads: Mapping[Tensor, Tensor], directions: Directions, nu: float) -> float | None:

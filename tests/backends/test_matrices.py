@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from hessiod.backends.kernels.matrices import damped_inverse, natural_gradients, second_moment, second_moments
+from hessiod.backends.kernels.matrices import (
+    damped_inverse,
+    damped_inverses,
+    natural_gradients,
+    second_moment,
+    second_moments,
+)
 from hessiod.backends.numpy import namespace as xp
 from hessiod.core.kronecker import factors, precondition
 
@@ -64,6 +70,27 @@ def test_inverses_are_those_of_float64_also_of_a_block_within_a_factor(dtype):
         assert error(found[0], np.linalg.inv(matrix)) < condition * np.finfo(dtype).eps, size
         assert np.array_equal(found[0], found[0].T)
         assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("sizes", [(1, 300, 33, 300), (40, 900)], ids=["shared out", "by all"])
+def test_inverses_of_many_are_those_of_each_with_any_threads(sizes):
+    generator = np.random.default_rng(4)
+    rows = [generator.standard_normal((2 * size, size + 1)) for size in sizes]
+    factors = [(part.T @ part / len(part)).astype(DTYPES[place % 2]) for place, part in enumerate(rows)]
+    factors[0][0, 0] = -1.0  # not positive definite
+    table, dampings = [], [0.1 + place for place in range(len(sizes))]
+    for size, factor in zip(sizes, factors, strict=True):
+        table += [DTYPES.index(factor.dtype.name), size, size + 1]
+    for threads in (1, 2):
+        found = [np.empty((size, size), factor.dtype) for size, factor in zip(sizes, factors, strict=True)]
+        places = [factor.ctypes.data for factor in factors], dampings, [part.ctypes.data for part in found]
+        damped_inverses(table, *places, threads)
+        for size, factor, damping, ours in zip(sizes, factors, dampings, found, strict=True):
+            alone = np.empty_like(ours)
+            damped_inverse(size, factor.ctypes.data, size + 1, damping, alone.ctypes.data, ours.dtype.name, 1)
+            assert np.array_equal(ours, alone, equal_nan=True)
+        assert np.isnan(found[0]).all()
+        assert all(np.isfinite(part).all() for part in found[1:])
 
 
 @pytest.mark.parametrize("bad", [-1.0, -0.1, np.nan])
