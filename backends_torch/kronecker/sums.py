@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from hessiod.backends_torch import namespace as xp
-from hessiod.backends_torch.arrays import Arrays
+from hessiod.backends_torch.arrays import Arrays, room_for
 from hessiod.backends_torch.kronecker.discover import AnyLayer
 from hessiod.backends_torch.kronecker.layers import Seen
-from hessiod.backends_torch.kronecker.sweeps import swept
+from hessiod.backends_torch.kronecker.sweeps import of_one_kind, swept
 from hessiod.core.kronecker import factors
 from hessiod.core.rule import Kernel
 
 
-def scaled(xp: Any, total: Any, *, scale: float) -> tuple[Any]:
-    """A factor, in the place of the sum."""
+def scaled(xp: Any, total: Any, room: Any, *, scale: float) -> tuple[Any]:
+    """A factor, in the room for it."""
     return (factors.scaled(xp, total, scale=scale),)
 
 
@@ -27,7 +27,7 @@ def as_it_is(*, scale: float) -> dict[str, float]:
     return {"scale": scale}
 
 
-KERNEL = Kernel(scaled, as_it_is, ("total",), ("total",))
+KERNEL = Kernel(scaled, as_it_is, ("total", "room"), ("room",))
 
 
 class Statistics(dict[AnyLayer, dict[str, Tensor]]):
@@ -66,24 +66,36 @@ class Sums:
         self.outputs[layer] = self.outputs[layer] + output
 
     def statistics(self, wanted: Mapping[AnyLayer, tuple[str, ...]], loss_gradient: float) -> Statistics:
-        """Those of layers that were seen, in the memory of their sums: each is there to be had once."""
-        found, scales = Statistics(), list[dict[str, float]]()
+        """Those of layers that were seen. Sums stay as they are: a graph that is kept may bring its own once more."""
         of_outputs = factors.gradient_scale(targets=self.number, loss_gradient=loss_gradient)
+        totals, scales = list[Tensor](), list[dict[str, float]]()
         for layer, names in wanted.items():
-            found[layer] = own = dict[str, Tensor]()
             for name in names:
                 if name == "a":
-                    own[name], rows = self.inputs.pop(layer)
+                    total, rows = self.inputs[layer]
+                    totals.append(total)
                     scales.append({"scale": 1.0 / max(rows, 1)})
                 else:
-                    own[name] = self.outputs.pop(layer)
+                    totals.append(self.outputs[layer])
                     scales.append(of_outputs)
-        if not swept(KERNEL, [found.arrays], scales):
-            for total, scale in zip(found.arrays.tensors, scales, strict=True):
-                total.copy_(factors.scaled(xp, total, **scale))
+        found = Statistics()
+        found.arrays = all_scaled(Arrays(totals), scales)
+        parts = iter(found.arrays.tensors)
+        for layer, names in wanted.items():
+            found[layer] = {name: next(parts) for name in names}
         return found
 
     @property
     def number(self) -> float:
         """How many targets the loss averages: counted from logits where they were given, else from the output."""
         return self.counted or self.targets
+
+
+def all_scaled(totals: Arrays, scales: Sequence[Mapping[str, float]]) -> Arrays:
+    """Factors from sums."""
+    if of_one_kind([totals]):
+        room = room_for(totals)
+        if swept(KERNEL, [totals, room], scales):
+            return room
+    pairs = zip(totals.tensors, scales, strict=True)
+    return Arrays([factors.scaled(xp, total, **scale) for total, scale in pairs])
