@@ -16,6 +16,7 @@ import numpy as np
 from hessiod.backends.checkpoint import write_atomically
 from hessiod.backends.contract import Backend
 from hessiod.conformance.ranks import POLL
+from hessiod.conformance.search_path import search_path
 
 GRACE = 10.0
 """Seconds that processes have to end by themselves."""
@@ -51,7 +52,7 @@ class Group:
         program = ["-m", "hessiod.conformance.ranks", self.place.name, self.backend.name, self.backend.devices()[0]]
         command = getattr(self.backend, "processes").command(self.count, program)  # noqa: B009
         paths = {
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # they import what this process does
+            "PYTHONPATH": search_path(),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }
         with (self.folder / "log").open("wb") as log:

@@ -17,6 +17,7 @@ from typing import Any
 
 from hessiod.conformance.case import FAIL, Case
 from hessiod.conformance.check import Check, Outcome, not_run, perform
+from hessiod.conformance.search_path import search_path
 from hessiod.conformance.side_by_side import side_by_side
 
 START_LIMIT = 120.0
@@ -47,7 +48,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.log,
             cwd=self.folder.name,
-            env=THREADS | os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # it imports as we do
+            env=THREADS | os.environ | {"PYTHONPATH": search_path()},
             start_new_session=True,
         )
         self.buffer = b""

@@ -54,6 +54,16 @@ def test_a_worker_finds_what_this_process_finds():
     assert kinds == [f"{r}/{d}/{i}{source}" for r in routes for d in dtypes for i in inputs for source in sources]
 
 
+def test_a_package_whose_modules_are_named_like_the_standard_librarys_does_not_mislead_a_worker(tmp_path, monkeypatch):
+    """MindSpore puts folders of its own in front of the path, where ``math`` is one of its modules."""
+    for name in ("__init__.py", "math.py"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with Isolation(limit=60.0) as isolation:
+        report = run_suite(choose(["numpy"]), selection=Selection(include=("L1/sgd.step",)), perform=isolation.perform)
+    assert {case.verdict for case in report.cases} == {PASS}
+
+
 @pytest.mark.parametrize(("interruption", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_leaves_a_valid_report_that_says_it_is_partial(interruption, status, broken, tmp_path):
     command = [sys.executable, "-c", MAIN, "conformance", "--backend", broken, "--level", "L1"]
