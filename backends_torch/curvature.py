@@ -168,7 +168,11 @@ class GaussNewtonBartlett(Accumulator):
         """
         loss = check_loss(loss) if mask is None else loss
         logits = self.check_logits(logits)
-        used = self.used(check_loss(loss), logits) if mask is None else used_targets(logits, mask, self.likelihood)
+        used = (
+            used_by(check_loss(loss), logits, self.likelihood)
+            if mask is None
+            else used_targets(logits, mask, self.likelihood)
+        )
         if self.fraction < 1 and logits.dim():
             rows = ceil(np.float32(self.fraction * logits.shape[0]))  # float32 drops the dust of 0.1 * 30
             logits, used = logits[:rows], used[:rows]
@@ -182,15 +186,6 @@ class GaussNewtonBartlett(Accumulator):
         """Logits with a graph and, if targets are classes, an axis of them; or an error."""
         return checked_output(logits, "logits", self.likelihood)
 
-    def used(self, loss: Tensor, logits: Tensor) -> Tensor:
-        """Which targets the loss depends on: 0 and 1, over rows of classes or over entries."""
-        with explained():
-            (grad,) = torch.autograd.grad(loss, [logits], retain_graph=True, allow_unused=True)
-        if grad is None:
-            raise InvalidArgument("logits: the loss does not depend on them; pass the tensor it was computed from")
-        used = grad != 0
-        return used.any(dim=-1, keepdim=True) if self.likelihood == "categorical" else used
-
     def estimates(self) -> dict[Tensor, Tensor]:
         """The estimate over everything added."""
         count = self.count
@@ -200,6 +195,16 @@ class GaussNewtonBartlett(Accumulator):
             raise InvalidState("update_curvature: every target is ignored; skip batches that hold only padding")
         scalars = gnb_scalars(count=count.item())
         return self.finish(gnb_kernel(xp, total, **scalars) for total in self.summed())
+
+
+def used_by(loss: Tensor, logits: Tensor, likelihood: str) -> Tensor:
+    """Which targets a loss depends on: 0 and 1, over rows of classes or over entries."""
+    with explained():
+        (grad,) = torch.autograd.grad(loss, [logits], retain_graph=True, allow_unused=True)
+    if grad is None:
+        raise InvalidArgument("logits: the loss does not depend on them; pass the tensor it was computed from")
+    used = grad != 0
+    return used.any(dim=-1, keepdim=True) if likelihood == "categorical" else used
 
 
 class Hutchinson(Accumulator):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from hessiod.backends_torch.curvature import GaussNewtonBartlett, explained
+from hessiod.backends_torch.curvature import explained, used_by
 from hessiod.backends_torch.derivatives.gauss_newton import residual_of, used_targets
 from hessiod.backends_torch.kronecker.attention import attend
 from hessiod.backends_torch.kronecker.discover import AnyLayer
@@ -197,7 +197,7 @@ class Capture:
             used = used_targets(logits, mask, likelihood)
         else:
             with self.pause():
-                used = GaussNewtonBartlett([], 0, 0, likelihood).used(loss, logits)
+                used = used_by(loss, logits, likelihood)
         self.sums.counted += self.count(logits, used)
         return used
 

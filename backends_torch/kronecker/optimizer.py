@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from hessiod.backends.kronecker.settings import check_settings
 from hessiod.backends_torch.adapter import RuleOptimizer
-from hessiod.backends_torch.curvature import GaussNewtonBartlett, check_loss
+from hessiod.backends_torch.curvature import check_loss
+from hessiod.backends_torch.derivatives.gauss_newton import checked_output
 from hessiod.backends_torch.kronecker.capture import Capture
 from hessiod.backends_torch.kronecker.counter import Counter
 from hessiod.backends_torch.kronecker.covering import covered_layers, processes
@@ -159,7 +160,7 @@ class KroneckerOptimizer(RuleOptimizer):
             if closure is not None:
                 loss, logits = closure()
             loss = check_loss(loss) if mask is None else None
-            logits = GaussNewtonBartlett([], 0, 0, group["likelihood"]).check_logits(logits)
+            logits = checked_output(logits, "logits", group["likelihood"])
             if group["fisher"] == "empirical":
                 self._capture.used(loss, logits, mask, group["likelihood"])
             else:
