@@ -14,6 +14,7 @@ from hessiod.backends_mindspore.bound import Bound
 from hessiod.backends_mindspore.derivatives.graph import Watched
 from hessiod.backends_mindspore.diagnostics import measured
 from hessiod.backends_mindspore.loss_scale import loss_scale_from
+from hessiod.backends_mindspore.memory import Memory
 from hessiod.backends_mindspore.parallel import processes_of
 from hessiod.backends_mindspore.second_order import CurvatureOptimizer
 from hessiod.backends_mindspore.step_graph import StepGraph
@@ -106,11 +107,13 @@ class TrainStep(StepGraph):
             self.bind_sums()
         if self.twice:
             self.watched = Watched(net, loss_fn, self.weights, uncertified)
+        self.memory = Memory(self.get_parameters())
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """One step or micro-batch; raise if the step was refused and that was asked for."""
         self.optimizer.check_still_movable()
         self.bound.check()
+        self.memory.reclaim()
         if not self.alike:
             self.processes.check_equal([*self.weights, *self.optimizer.get_parameters()])
             self.alike = True
@@ -123,6 +126,7 @@ class TrainStep(StepGraph):
                 loss = self.step_on_host(inputs)
             else:
                 loss = super().__call__(*inputs)
+        self.memory.hold()
         moved = self.accumulation == 1 or int(self.micro.asnumpy()) == 0
         if moved and scale <= 1:
             self.optimizer.raise_if_refused()
