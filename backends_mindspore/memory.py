@@ -1,7 +1,7 @@
 """The memory that compiled graphs read and write: what MindSpore puts elsewhere is brought back into it.
 
-``set_data``, ``load_param_into_net`` and ``p[...] =`` give a parameter another tensor. A graph that has run holds the old
-one, and a step on the host writes to the new one: gradients would be of weights that nobody moves.
+``set_data``, ``load_param_into_net`` and ``p[...] =`` give a parameter another tensor. A graph that has run holds the
+old one, and a step on the host writes to the new one: gradients would be of weights that nobody moves.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Memory:
         if (view.shape, view.dtype) != (given.shape, given.dtype) or view.ctypes.data != self.places[place]:
             raise InvalidState(
                 f"parameter {param.name!r} was given other data after the first step (found {given.dtype} "
-                f"{given.shape}, expected {view.dtype} {view.shape}), which compiled graphs do not see; construct a new "
-                "optimizer and a new TrainStep"
+                f"{given.shape}, expected {view.dtype} {view.shape}), which compiled graphs do not see; construct a "
+                "new optimizer and a new TrainStep"
             )
         view[...] = given
         param.set_data(Tensor.from_numpy(view))

@@ -30,7 +30,7 @@ class TrainStep(StepGraph):
     Forward, backward and update are one graph in both modes, with curvature in it where that is due. On the CPU the
     update is left to compiled kernels if there is neither accumulation nor a dynamic loss scale; the rest is then a
     graph with curvature and one without, each compiled once. The Cell can be given to ``ms.train.Model`` as the train
-    network.
+    network. Call ``set_train()`` for Dropout and BatchNorm, as with ``nn.TrainOneStepCell``; ``Model.train`` does.
 
     Args:
         net: from inputs to outputs (logits).
