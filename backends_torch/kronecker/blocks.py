@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hessiod.backends.numpy import namespace as on_host
 from hessiod.backends_torch import namespace as xp
 from hessiod.backends_torch.arrays import Arrays
 from hessiod.backends_torch.fast import first_nonfinite
@@ -68,20 +66,10 @@ def factored(factors: Factors, damping: float) -> dict[Any, tuple[Tensor, Tensor
     found = dict[Any, tuple[Tensor, Tensor]]()
     for layers in alike.values():
         of_a, of_g = (torch.stack(parts) for parts in zip(*map(traces.__getitem__, layers), strict=True))
-        added = added_by([layer.shape for layer in layers], of_a, of_g, damping)
-        found.update(zip(layers, zip(*map(torch.unbind, added), strict=True), strict=True))
+        sizes = of_a.new_tensor([layer.shape for layer in layers]).T.reshape(2, -1, *[1] * (of_a.dim() - 1))
+        added = damp.factored(xp, of_a, of_g, sizes[1], sizes[0], **damp.root_scalars(damping=damping))
+        found.update(zip(layers, zip(*added, strict=True), strict=True))
     return found
-
-
-def added_by(shapes: Sequence[Sequence[int]], of_a: Tensor, of_g: Tensor, damping: float) -> list[Tensor]:
-    """The same of stacked traces: on the CPU by numpy, whose calls take less time than torch's and round the same."""
-    root, axes = damp.root_scalars(damping=damping), (2, -1, *[1] * (of_a.dim() - 1))
-    if not of_a.is_cpu:
-        sizes = of_a.new_tensor(shapes).T.reshape(axes)
-        return list(damp.factored(xp, of_a, of_g, sizes[1], sizes[0], **root))
-    traces = of_a.numpy(), of_g.numpy()
-    g, a = np.array(shapes, traces[0].dtype).T.reshape(axes)
-    return list(map(torch.from_numpy, damp.factored(on_host, *traces, a, g, **root)))
 
 
 def inverted(factors: Factors, settings: Settings) -> dict[Any, dict[str, Any]]:
