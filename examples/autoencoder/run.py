@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,23 +51,30 @@ def draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
         axis.set(xlabel=label, xscale="log", yscale="log")
     axes[0].set_ylabel("training error (squared, summed over pixels)")
     axes[1].legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
+class Framework(StrEnum):
+    """What the example is written for."""
+
+    TORCH = "torch"
+    MINDSPORE = "mindspore"
+
+
 def main(
     backend: Annotated[
-        list[str] | None, typer.Option(help="torch, mindspore; those that are installed by default, in one picture.")
+        list[Framework] | None, typer.Option(help="those that are installed by default, in one picture.")
     ] = None,
     out: Path = Path("out/autoencoder"),
-    seed: int = 102,
+    seed: Annotated[int, typer.Option(min=0)] = 102,
 ) -> None:
     """Train with each optimizer on each backend, print a table, draw the picture."""
+    out.mkdir(parents=True, exist_ok=True)
     console, curves = Console(), dict[str, dict[str, Any]]()
     tuned = json.loads((Path(__file__).parent / "tuned.json").read_text())
     result = Table("optimizer", "steps", "train mse", "held-out mse", "CPU s")
-    for framework in backend or [name for name in ("torch", "mindspore") if find_spec(name)]:
+    for framework in backend or filter(find_spec, Framework):
         runs = importlib.import_module(f"{framework}_runs")
         for name, lengths in tuned.items():
             steps, settings = chosen(lengths)

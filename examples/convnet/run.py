@@ -9,6 +9,7 @@ batches. Needs scikit-learn, from ``pip install 'hessiod[examples]'``.
 from __future__ import annotations
 
 import importlib
+from enum import StrEnum
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -18,16 +19,21 @@ from rich.table import Table
 from task import BATCH, OPTIMIZERS, TRAINING
 
 
+class Framework(StrEnum):
+    """What the example is written for."""
+
+    TORCH = "torch"
+    MINDSPORE = "mindspore"
+
+
 def main(
-    backend: Annotated[
-        list[str] | None, typer.Option(help="torch, mindspore; those that are installed by default.")
-    ] = None,
-    epochs: int = 8,
+    backend: Annotated[list[Framework] | None, typer.Option(help="those that are installed by default.")] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 8,
 ) -> None:
     """Train with each optimizer on each backend; print training loss and held-out accuracy."""
     console, steps = Console(), epochs * (TRAINING // BATCH)
     table = Table("optimizer", "training loss", "held-out accuracy", "CPU s")
-    for framework in backend or [name for name in ("torch", "mindspore") if find_spec(name)]:
+    for framework in backend or filter(find_spec, Framework):
         runs = importlib.import_module(f"{framework}_runs")
         console.print(f"{framework}\n{runs.plan()}\n", highlight=False)
         for name in OPTIMIZERS:
