@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
 from operator import attrgetter, is_
@@ -87,11 +87,6 @@ def room_for(like: Arrays) -> Arrays:
     found = Arrays(list(map(torch.empty_like, like.tensors)))
     found.layouts = like.layouts
     return found
-
-
-def looked_at(tensors: Sequence[Tensor], before: Iterable[Arrays]) -> Arrays:
-    """Those among what was looked at ``before`` that are these tensors in this order, or new ones."""
-    return next((arrays for arrays in before if same(arrays.tensors, tensors)), None) or Arrays(tensors)
 
 
 def same(ones: Sequence[Any], others: Sequence[Any]) -> bool:

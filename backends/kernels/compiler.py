@@ -41,16 +41,16 @@ def find() -> tuple[str, ...]:
         raise CompilerUnavailable(f"kernels are compiled on Linux and macOS only, found {os.name}")
     asked = os.environ.get("CXX", "").strip()
     try:
-        name, *options = shlex.split(asked) or ["c++"]
+        words = shlex.split(asked)
     except ValueError as error:
         raise CompilerUnavailable(f"CXX: found {asked!r}, which a shell could not read: {error}") from error
-    path = next(filter(None, map(shutil.which, [name] if asked else ["c++", "g++", "clang++"])), None)
+    path = next(filter(None, map(shutil.which, words[:1] or ["c++", "g++", "clang++"])), None)
     if path:
-        return path, *options
-    if asked:
+        return path, *words[1:]
+    if words:
         raise CompilerUnavailable(
-            f"CXX: found {asked!r}, expected a C++ compiler and its options; there is no program {name!r}: name one or "
-            "unset CXX"
+            f"CXX: found {asked!r}, expected a C++ compiler and its options; there is no program {words[0]!r}: name "
+            "one or unset CXX"
         )
     raise CompilerUnavailable("no C++ compiler was found; install g++ or name one in the environment variable CXX")
 

@@ -131,6 +131,11 @@ inline Index worth(double products, Index threads) {
   return std::max<Index>(1, std::min<Index>(threads, Index(products / LEAST)));
 }
 
+// How many threads share pieces of work out, if not one of them is worth several threads.
+inline Index across(double largest, double all, Index threads) {
+  return worth(largest, threads) > 1 ? 1 : worth(all, threads);
+}
+
 // Half of what a dense product takes.
 inline double work_of_moment(Index rows, Index size) { return 0.5 * double(rows) * double(size) * double(size); }
 
@@ -316,11 +321,10 @@ extern "C" void hessiod_moments(Index count, const Rows* rows, const void* const
     const double work = work_of_moment(rows[place].number, rows[place].size);
     all += work, largest = std::max(largest, work);
   }
-  const Index across = worth(largest, threads) > 1 ? 1 : worth(all, threads);
-#pragma omp parallel for schedule(dynamic) num_threads(across) if (across > 1)
+  const Index sharing = across(largest, all, threads), each = sharing > 1 ? 1 : threads;
+#pragma omp parallel for schedule(dynamic) num_threads(sharing) if (sharing > 1)
   for (Index place = 0; place < count; ++place)
-    hessiod_moment(rows[place].kind, rows[place].number, rows[place].size, 0, x[place], found[place],
-                   across > 1 ? 1 : threads);
+    hessiod_moment(rows[place].kind, rows[place].number, rows[place].size, 0, x[place], found[place], each);
 }
 
 extern "C" void hessiod_inverse(Index kind, Index n, const void* factor, Index row, double damping, void* found,
@@ -341,11 +345,11 @@ extern "C" void hessiod_inverses(Index count, const Factor* factors, const void*
     const double size = double(factors[place].size);
     all += 0.5 * size * size * size, largest = std::max(largest, work_of_step(factors[place].size));
   }
-  const Index across = worth(largest, threads) > 1 ? 1 : worth(all, threads);
-#pragma omp parallel for schedule(dynamic) num_threads(across) if (across > 1)
+  const Index sharing = across(largest, all, threads), each = sharing > 1 ? 1 : threads;
+#pragma omp parallel for schedule(dynamic) num_threads(sharing) if (sharing > 1)
   for (Index place = 0; place < count; ++place)
     hessiod_inverse(factors[place].kind, factors[place].size, given[place], factors[place].row, dampings[place],
-                    found[place], across > 1 ? 1 : threads);
+                    found[place], each);
 }
 
 // products are <V, grad> of each gradient, all zero before. They do not depend on threads.

@@ -7,21 +7,16 @@ from typing import Any
 
 from torch import nn
 
+from hessiod.backends.kronecker.covering import check_covered
 from hessiod.backends_torch.kronecker.alone import Alone
 from hessiod.backends_torch.kronecker.discover import AnyLayer, Found, discover
 from hessiod.backends_torch.kronecker.distributed import Cluster
-from hessiod.core.errors import InvalidArgument
 
 
 def covered_layers(method: str, model: nn.Module, groups: Sequence[Mapping[str, Any]], skip: Any) -> Found:
     """The covered layers of a model; an error if there is none."""
     found = discover(model, {param for group in groups for param in group["params"]}, tuple(skip))
-    if not found.layers:
-        reasons = ", ".join(sorted(set(found.reasons.values()))) or "it has no trained parameters"
-        raise InvalidArgument(
-            f"model: found {type(model).__name__} with no layer that {method} covers ({reasons}), "
-            "expected at least one Linear, Conv, Embedding, MultiheadAttention or normalisation layer; use AdamW"
-        )
+    check_covered(found, "model", model, method, "Linear, Conv, Embedding, MultiheadAttention")
     return found
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from hessiod.backends import load
 from hessiod.conformance import BackendSuite
+from hessiod.conformance.search_path import search_path
 from hessiod.core.errors import InvalidArgument
 
 
@@ -16,7 +17,7 @@ class TestNumpy(BackendSuite):
 
 
 def run_pytest(folder, *arguments):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), search_path()])}
     announced = any(entry.name == "hessiod" for entry in entry_points(group="pytest11"))
     plugin = () if announced else ("-p", "hessiod.conformance.pytest_plugin")  # from the tree, not installed
     command = [sys.executable, "-m", "pytest", *plugin, "-p", "no:cacheprovider", "-q", "-ra", *arguments]

@@ -11,6 +11,7 @@ import pytest
 from hessiod.backends import load
 from hessiod.conformance.case import FAIL, PASS
 from hessiod.conformance.isolation import Isolation
+from hessiod.conformance.search_path import search_path
 from hessiod.conformance.selection import Selection
 from hessiod.conformance.suite import choose, run_suite
 from hessiod.conformance.verify import read_report
@@ -67,7 +68,7 @@ def test_a_package_whose_modules_are_named_like_the_standard_librarys_does_not_m
 @pytest.mark.parametrize(("interruption", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_leaves_a_valid_report_that_says_it_is_partial(interruption, status, broken, tmp_path):
     command = [sys.executable, "-c", MAIN, "conformance", "--backend", broken, "--level", "L1"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = os.environ | {"PYTHONPATH": search_path()}
     with subprocess.Popen(
         [*command, "--out", str(tmp_path / "out")], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hessiod.conformance.search_path import search_path
+
 SOURCE = Path(__file__).parents[2] / "examples" / "backend_jax"
 
 
@@ -18,7 +20,7 @@ def environment(tmp_path_factory):
     place = tmp_path_factory.mktemp("installed")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(place), str(SOURCE)]
     subprocess.run(command, check=True, timeout=300)
-    path = os.pathsep.join([str(place), *(entry for entry in sys.path if entry)])
+    path = os.pathsep.join([str(place), search_path()])
     blocked = place / "sitecustomize.py"
     blocked.write_text(
         "import sys\nfor name in ('torch', 'mindspore'):\n    sys.modules[name] = None  # as if it were not installed\n"

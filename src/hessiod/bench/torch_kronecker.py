@@ -16,10 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from hessiod.backends_torch import namespace as xp
+from hessiod.backends_torch.kronecker.matrices import cholesky_inverse
 from hessiod.bench.row import Row
 from hessiod.bench.settings import Settings
 from hessiod.bench.timing import Times, clock_for, interleaved
-from hessiod.core.kronecker.inverses import BLOCK, block_inverses, cholesky_inverse
+from hessiod.core.kronecker.inverses import BLOCK, block_inverses
 from hessiod.torch import KFAC, SPNGD, THOR
 
 WIDTHS = (64, 128, 64, 32, 8, 32, 64, 128, 64)
